@@ -1,0 +1,622 @@
+//! Every operation on random sizes, alignments and flags, in random steps, with
+//! pages missing here and there, against its oracle: the outcome must be the
+//! same in every field, and so must all of memory.
+
+use super::machine::{BASE, Machine, PAGE, PAGES, Page, Random};
+use super::oracle::{self, CrcFlags, Dif, Place, Seed, Tags};
+use super::{Build, record_flags, run};
+use crate::completion::{Operand, Outcome};
+use crate::descriptor::{Flags, Opcode};
+
+/// Cases per operation; Miri takes a few, only to see every path.
+const CASES: u64 = if cfg!(miri) { 6 } else { 200 };
+
+/// Memory is divided into areas, so that operands in different areas cannot
+/// overlap.
+const AREA: u64 = PAGES / 3 * PAGE;
+
+/// The largest transfer that fits into an area from any place in its first
+/// page on.
+const MAX_SIZE: u64 = if cfg!(miri) { 300 } else { AREA - PAGE };
+
+/// One test case in the making.
+struct Case {
+    random: Random,
+    machine: Machine,
+    flags: Flags,
+    size: u64,
+}
+
+impl Case {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let machine = Machine::new(&mut random);
+        let flags = record_flags() | Flags::BLOCK_ON_FAULT.when(random.once_in(4));
+        // Most sizes small or near page boundaries, where mistakes live.
+        let size = match random.below(4) {
+            0 => 1 + random.below(70),
+            1 => PAGE * (1 + random.below(3)) - 8 + random.below(17),
+            _ => 1 + random.below(MAX_SIZE),
+        };
+        Self {
+            random,
+            machine,
+            flags,
+            size: size.min(MAX_SIZE),
+        }
+    }
+
+    /// A place in area `index`, aligned to `alignment`.
+    fn place(&mut self, operand: Operand, index: u64, alignment: u64) -> Place {
+        let offset = if self.random.once_in(3) {
+            PAGE - alignment * self.random.below(8)
+        } else {
+            self.random.below(PAGE)
+        };
+        let offset = offset % PAGE / alignment * alignment;
+        Place {
+            operand,
+            address: BASE + index * AREA + offset,
+        }
+    }
+
+    /// Breaks some pages in half of the cases.
+    fn break_pages(&mut self) {
+        if self.random.once_in(2) {
+            return;
+        }
+        for _ in 0..=self.random.below(3) {
+            let index = usize::try_from(self.random.below(PAGES)).unwrap();
+            self.machine.pages[index] = self.random.pick(&[
+                Page::Absent,
+                Page::ReadOnly,
+                Page::WriteOnly,
+                Page::Absent,
+                Page::ReadOnly,
+                Page::WriteOnly,
+                Page::Broken,
+            ]);
+        }
+    }
+
+    fn flag(&mut self, flag: Flags) -> bool {
+        let set = self.random.once_in(2);
+        self.flags = self.flags | flag.when(set);
+        set
+    }
+
+    fn blocks_on_fault(&self) -> bool {
+        self.flags.contains(Flags::BLOCK_ON_FAULT)
+    }
+
+    fn build(&self, opcode: Opcode) -> Build {
+        Build::new(opcode, self.flags)
+    }
+
+    /// Runs the descriptor and compares with what the oracle made of a copy of
+    /// memory. `excess` are regions in which the model may have written more
+    /// than the oracle when it stopped.
+    fn compare(mut self, build: Build, expected: Outcome, oracle: Machine, excess: &[Place]) {
+        let budget = self.random.pick(&[0, 1, 100, 5000, 1 << 20]);
+        let descriptor = build.done();
+        let outcome = run(&mut self.machine, &descriptor, budget);
+        assert_eq!(
+            outcome, expected,
+            "{descriptor:x?} pages {:?}",
+            self.machine.pages
+        );
+
+        let mut oracle = oracle;
+        for place in excess {
+            let length = usize::try_from(AREA - (place.address - BASE) % AREA).unwrap();
+            let written = self.machine.at(place.address, length).to_vec();
+            oracle.at(place.address, length).copy_from_slice(&written);
+        }
+        if self.machine.bytes != oracle.bytes {
+            let differs = self
+                .machine
+                .bytes
+                .iter()
+                .zip(&oracle.bytes)
+                .position(|(a, b)| a != b);
+            panic!("memory differs at {differs:x?} after {descriptor:x?}");
+        }
+    }
+}
+
+/// Runs `test` on the cases of one operation.
+fn for_each_case(test: impl Fn(Case)) {
+    (0..CASES).for_each(|seed| test(Case::new(seed)));
+}
+
+#[test]
+fn memory_move() {
+    for_each_case(|mut case| {
+        let source = case.place(Operand::SOURCE, 0, 1);
+        // In half of the cases near enough to overlap, before or behind.
+        let destination = if case.random.once_in(2) {
+            let address = BASE + case.random.below(PAGE);
+            Place {
+                operand: Operand::DESTINATION,
+                address,
+            }
+        } else {
+            case.place(Operand::DESTINATION, 1, 1)
+        };
+        case.break_pages();
+        let build = case.build(Opcode::MEMORY_MOVE);
+        let build = build.transfer(source.address, destination.address, case.size);
+        let mut oracle = case.machine.clone();
+        let expected = oracle::memory_move(
+            &mut oracle,
+            source,
+            destination,
+            case.size,
+            case.blocks_on_fault(),
+        );
+        case.compare(build, expected, oracle, &[]);
+    });
+}
+
+#[test]
+fn fill() {
+    for_each_case(|mut case| {
+        let destination = case.place(Operand::DESTINATION, 0, 1);
+        case.break_pages();
+        let mut pattern = case.random.next().to_le_bytes().to_vec();
+        if case.flag(Flags::PATTERN_SIZE) {
+            pattern.extend(case.random.next().to_le_bytes());
+        }
+        let build = case
+            .build(Opcode::FILL)
+            .transfer(0, destination.address, case.size);
+        let build = build.put(16, &pattern[..8]).put(40, &pattern[8..]);
+        let mut oracle = case.machine.clone();
+        let expected = oracle::fill(
+            &mut oracle,
+            &pattern,
+            destination,
+            case.size,
+            case.blocks_on_fault(),
+        );
+        case.compare(build, expected, oracle, &[]);
+    });
+}
+
+#[test]
+fn compare() {
+    for_each_case(|mut case| {
+        let source = case.place(Operand::SOURCE, 0, 1);
+        let other = case.place(Operand::SOURCE_2, 1, 1);
+        let length = usize::try_from(case.size).unwrap();
+        let data = case.machine.at(source.address, length).to_vec();
+        case.machine
+            .at(other.address, length)
+            .copy_from_slice(&data);
+        if case.random.once_in(2) {
+            let offset = case.random.below(case.size);
+            case.machine.at(other.address + offset, 1)[0] ^= 0x10;
+        }
+        case.break_pages();
+        let result = u8::try_from(case.random.below(256)).unwrap();
+        let expected = case.flag(Flags::CHECK_RESULT).then_some(result);
+        let build = case.build(Opcode::COMPARE).u8(40, result);
+        let build = build.transfer(source.address, other.address, case.size);
+        let oracle = case.machine.clone();
+        let blocks = case.blocks_on_fault();
+        let expected = oracle::compare(&oracle, source, Ok(other), case.size, expected, blocks);
+        case.compare(build, expected, oracle, &[]);
+    });
+}
+
+#[test]
+fn compare_pattern() {
+    for_each_case(|mut case| {
+        let source = case.place(Operand::SOURCE, 0, 1);
+        let pattern = case.random.next().to_le_bytes();
+        let length = usize::try_from(case.size).unwrap();
+        for (byte, value) in case
+            .machine
+            .at(source.address, length)
+            .iter_mut()
+            .zip(pattern.iter().cycle())
+        {
+            *byte = *value;
+        }
+        if case.random.once_in(2) {
+            let offset = case.random.below(case.size);
+            case.machine.at(source.address + offset, 1)[0] ^= 0x01;
+        }
+        case.break_pages();
+        let result = u8::try_from(case.random.below(256)).unwrap();
+        let expected = case.flag(Flags::CHECK_RESULT).then_some(result);
+        let build = case.build(Opcode::COMPARE_PATTERN).u8(40, result);
+        let build = build.transfer(source.address, u64::from_le_bytes(pattern), case.size);
+        let oracle = case.machine.clone();
+        let blocks = case.blocks_on_fault();
+        let expected = oracle::compare(&oracle, source, Err(pattern), case.size, expected, blocks);
+        case.compare(build, expected, oracle, &[]);
+    });
+}
+
+#[test]
+fn dualcast() {
+    for_each_case(|mut case| {
+        let source = case.place(Operand::SOURCE, 0, 1);
+        let first = case.place(Operand::DESTINATION, 1, 1);
+        let second = Place {
+            operand: Operand::DESTINATION_2,
+            address: first.address + AREA,
+        };
+        case.break_pages();
+        let build = case.build(Opcode::DUALCAST).u64(40, second.address);
+        let build = build.transfer(source.address, first.address, case.size);
+        let mut oracle = case.machine.clone();
+        let blocks = case.blocks_on_fault();
+        let expected = oracle::copy(
+            &mut oracle,
+            source,
+            &[first, second],
+            case.size,
+            blocks,
+            drop,
+        );
+        // The first destination may have got one step more than the second.
+        let stopped = first.address + u64::from(expected.bytes_completed);
+        let excess = Place {
+            address: stopped,
+            ..first
+        };
+        let excess = if expected
+            .fault
+            .is_some_and(|fault| fault.operand == second.operand)
+            || expected.status.0 == 0x21
+        {
+            vec![excess]
+        } else {
+            Vec::new()
+        };
+        case.compare(build, expected, oracle, &excess);
+    });
+}
+
+/// Two buffers in areas 0 and 1 that differ in some words.
+fn differing(case: &mut Case) -> [Place; 2] {
+    let size = (case.size / 8 * 8).max(8);
+    case.size = size;
+    let old = case.place(Operand::SOURCE, 0, 8);
+    let new = case.place(Operand::SOURCE_2, 1, 8);
+    let length = usize::try_from(size).unwrap();
+    let data = case.machine.at(old.address, length).to_vec();
+    case.machine.at(new.address, length).copy_from_slice(&data);
+    let one_in = case.random.pick(&[1, 2, 5, 40, 2000]);
+    for offset in (0..size).step_by(8) {
+        if case.random.once_in(one_in) {
+            let byte = offset + case.random.below(8);
+            case.machine.at(new.address + byte, 1)[0] ^= 0x80;
+        }
+    }
+    [old, new]
+}
+
+#[test]
+fn create_delta_record() {
+    for_each_case(|mut case| {
+        let sources = differing(&mut case);
+        let record = case.place(Operand::DESTINATION, 2, 1);
+        let max_record = 80 + case.random.below(case.size * 10 / 8 + 1);
+        // In its area there is no room for more.
+        let max_record = max_record.min(AREA - PAGE);
+        case.break_pages();
+        let mask = u8::try_from(case.random.below(256)).unwrap();
+        let expected = case.flag(Flags::CHECK_RESULT).then_some(mask);
+        let build = case.build(Opcode::CREATE_DELTA_RECORD).u8(56, mask);
+        let build = build.transfer(sources[0].address, sources[1].address, case.size);
+        let build = build
+            .u64(40, record.address)
+            .u32(48, u32::try_from(max_record).unwrap());
+        let mut oracle = case.machine.clone();
+        let sizes = [case.size, max_record];
+        let blocks = case.blocks_on_fault();
+        let expected = oracle::create_delta(&mut oracle, sources, record, sizes, expected, blocks);
+        case.compare(build, expected, oracle, &[]);
+    });
+}
+
+#[test]
+fn apply_delta_record() {
+    for_each_case(|mut case| {
+        let size = (case.size / 8 * 8).max(8);
+        let record = case.place(Operand::SOURCE, 0, 1);
+        let destination = case.place(Operand::DESTINATION, 1, 8);
+        // Offsets that increase, but for a few that do not or lie outside.
+        let mut words = (0..size / 8).collect::<Vec<_>>();
+        words.retain(|_| case.random.once_in(3));
+        words.truncate(usize::try_from((AREA - PAGE) / 10).unwrap());
+        words.push(size / 8 - 1);
+        words.dedup();
+        if case.random.once_in(3) {
+            let index = usize::try_from(case.random.below(words.len() as u64)).unwrap();
+            words[index] = case.random.below(size / 8 + 20);
+        }
+        for (index, word) in words.iter().enumerate() {
+            let offset = u16::try_from(*word).unwrap().to_le_bytes();
+            case.machine
+                .at(record.address + index as u64 * 10, 2)
+                .copy_from_slice(&offset);
+        }
+        case.break_pages();
+        let record_size = words.len() as u64 * 10;
+        let build = case.build(Opcode::APPLY_DELTA_RECORD);
+        let build = build.transfer(record.address, destination.address, size);
+        let build = build.u32(40, u32::try_from(record_size).unwrap());
+        let mut oracle = case.machine.clone();
+        let blocks = case.blocks_on_fault();
+        let expected = oracle::apply_delta(
+            &mut oracle,
+            record,
+            destination,
+            [size, record_size],
+            blocks,
+        );
+        case.compare(build, expected, oracle, &[]);
+    });
+}
+
+#[test]
+fn created_delta_applied_to_the_first_buffer_gives_the_second() {
+    for_each_case(|mut case| {
+        let [old, new] = differing(&mut case);
+        let length = usize::try_from(case.size).unwrap();
+        let record = case.place(Operand::DESTINATION, 2, 1);
+        let max_record = u32::try_from((case.size * 10 / 8).max(80)).unwrap();
+        if u64::from(max_record) > AREA - PAGE {
+            return;
+        }
+        let create = case.build(Opcode::CREATE_DELTA_RECORD);
+        let create = create.transfer(old.address, new.address, case.size);
+        let create = create.u64(40, record.address).u32(48, max_record).done();
+        let created = run(&mut case.machine, &create, 700);
+        assert_eq!(created.status.0, 0x01);
+        let [a, b, c, d, ..] = created.tail;
+        let record_size = u32::from_le_bytes([a, b, c, d]);
+        assert_eq!(created.result, u8::from(record_size > 0));
+        if record_size > 0 {
+            let apply = case.build(Opcode::APPLY_DELTA_RECORD);
+            let apply = apply.transfer(record.address, old.address, case.size);
+            let applied = run(&mut case.machine, &apply.u32(40, record_size).done(), 700);
+            assert_eq!(applied.status.0, 0x01);
+        }
+        let expected = case.machine.at(new.address, length).to_vec();
+        assert_eq!(case.machine.at(old.address, length), expected);
+    });
+}
+
+fn crc(opcode: Opcode) {
+    for_each_case(|mut case| {
+        let source = case.place(Operand::SOURCE, 0, 1);
+        let copied = opcode == Opcode::COPY_WITH_CRC;
+        let destination = copied.then(|| case.place(Operand::DESTINATION, 1, 1));
+        let flags = CrcFlags {
+            bypass_inversion_and_reflection: case.flag(Flags::BYPASS_CRC_INVERSION_AND_REFLECTION),
+            bypass_data_reflection: case.flag(Flags::BYPASS_DATA_REFLECTION),
+            is_64_bit: case.flag(Flags::CRC_SIZE),
+        };
+        let value = case.random.next() >> if flags.is_64_bit { 0 } else { 32 };
+        let seed = if case.flag(Flags::READ_CRC_SEED) {
+            let alignment = if flags.is_64_bit { 8 } else { 4 };
+            Seed::At(case.place(Operand::SOURCE_2, 2, alignment))
+        } else {
+            Seed::Value(value)
+        };
+        case.break_pages();
+        let build = case.build(opcode);
+        let address = destination.map_or(0, |place| place.address);
+        let build = build.transfer(source.address, address, case.size);
+        let build = match seed {
+            Seed::Value(value) => build.u64(40, value),
+            Seed::At(place) => build.u64(48, place.address),
+        };
+        let mut oracle = case.machine.clone();
+        let seed = (seed, flags);
+        let blocks = case.blocks_on_fault();
+        let expected = oracle::crc(&mut oracle, source, destination, case.size, seed, blocks);
+        case.compare(build, expected, oracle, &[]);
+    });
+}
+
+#[test]
+fn crc_generation() {
+    crc(Opcode::CRC_GENERATION);
+}
+
+#[test]
+fn copy_with_crc() {
+    crc(Opcode::COPY_WITH_CRC);
+}
+
+/// The default flags against a CRC32C that others wrote.
+#[cfg_attr(
+    miri,
+    ignore = "the crate asks the processor for instructions that Miri lacks"
+)]
+#[test]
+fn crc_generation_agrees_with_the_crc32c_crate() {
+    for_each_case(|mut case| {
+        let source = case.place(Operand::SOURCE, 0, 1);
+        let build = case
+            .build(Opcode::CRC_GENERATION)
+            .transfer(source.address, 0, case.size);
+        let outcome = run(&mut case.machine, &build.done(), 5000);
+        let length = usize::try_from(case.size).unwrap();
+        let expected = crc32c::crc32c(case.machine.at(source.address, length));
+        assert_eq!(outcome.tail, u128::from(expected).to_le_bytes());
+    });
+}
+
+/// Tags that wrap, that are all ones, or that are just something.
+fn tags(random: &mut Random) -> Tags {
+    let word = random.next().to_le_bytes();
+    let [a, b, c, d, ..] = word;
+    Tags {
+        reference: random.pick(&[0, u32::MAX, u32::MAX - 1, u32::from_le_bytes([a, b, c, d])]),
+        mask: random.pick(&[0, 0, 0xff00, 0x000f, u16::MAX]),
+        application: random.pick(&[0, u16::MAX, 0x00ff, u16::from_le_bytes([c, a])]),
+    }
+}
+
+fn dif(opcode: Opcode, checks: bool, writes: [bool; 2]) {
+    for_each_case(|mut case| {
+        let mut byte = |choices: &[u8]| case.random.pick(choices);
+        let dif = Dif {
+            checks,
+            writes,
+            flags: byte(if cfg!(miri) {
+                &[0, 13]
+            } else {
+                &[0, 1, 2, 3, 4, 9, 14, 7]
+            }),
+            source_flags: byte(&[0, 0x90, 0x80, 0x10, 0x02, 0x03, 0x04, 0x08, 0x60, 0xff]),
+            destination_flags: byte(&[0, 0x90, 0x80, 0x10, 0x40, 0x20, 0x08, 0xf8]),
+            source_tags: tags(&mut case.random),
+            destination_tags: tags(&mut case.random),
+        };
+        let block = dif.block_bytes() + if checks { 8 } else { 0 };
+        let most = if cfg!(miri) {
+            2
+        } else {
+            (AREA - PAGE) / (dif.block_bytes() + 8)
+        };
+        case.size = block * (1 + case.random.below(most));
+        let source = case.place(Operand::SOURCE, 0, 1);
+        let alignment = if opcode == Opcode::DIX_GENERATE { 8 } else { 1 };
+        let destination = case.place(Operand::DESTINATION, 1, alignment);
+
+        if checks {
+            put_fields(&mut case, dif, source, block);
+        }
+        case.break_pages();
+
+        let address = if writes == [false, false] {
+            0
+        } else {
+            destination.address
+        };
+        let build = case
+            .build(opcode)
+            .transfer(source.address, address, case.size);
+        let build = build.u8(42, dif.flags);
+        let put_tags = |build: Build, offset: usize, tags: Tags| {
+            let build = build.u32(offset, tags.reference).u16(offset + 4, tags.mask);
+            build.u16(offset + 6, tags.application)
+        };
+        let build = if checks {
+            put_tags(build.u8(40, dif.source_flags), 48, dif.source_tags)
+        } else {
+            build
+        };
+        let build = if writes[1] {
+            put_tags(
+                build.u8(41, dif.destination_flags),
+                56,
+                dif.destination_tags,
+            )
+        } else {
+            build
+        };
+
+        let mut oracle = case.machine.clone();
+        let blocks = case.blocks_on_fault();
+        let expected = dif.run(&mut oracle, [source, destination], case.size, blocks);
+        // Of a block that was not finished, something may have been written.
+        let completed = u64::from(expected.bytes_completed) / block;
+        let out = if writes[0] { dif.block_bytes() } else { 0 } + if writes[1] { 8 } else { 0 };
+        let stopped = Place {
+            address: destination.address + completed * out,
+            ..destination
+        };
+        let excess = if expected.status.0 == 0x01 || out == 0 {
+            vec![]
+        } else {
+            vec![stopped]
+        };
+        case.compare(build, expected, oracle, &excess);
+    });
+}
+
+/// Gives the source fields that pass the checks, but for one in some cases,
+/// which is all ones, partly ones or wrong in one bit.
+fn put_fields(case: &mut Case, dif: Dif, source: Place, block: u64) {
+    let spoiled = case.random.below(2 * case.size / block);
+    // The model of an insertion is the oracle's: its fields are what a check
+    // of the same tags expects.
+    let insert = Dif {
+        checks: false,
+        writes: [false, true],
+        destination_flags: dif.source_flags & 0x90,
+        destination_tags: dif.source_tags,
+        ..dif
+    };
+    let mut scratch = case.machine.clone();
+    let data = block - 8;
+    let staging = Place {
+        operand: Operand::SOURCE,
+        address: BASE + AREA,
+    };
+    let fields = Place {
+        operand: Operand::DESTINATION,
+        address: BASE + 2 * AREA,
+    };
+    for index in 0..case.size / block {
+        let length = usize::try_from(data).unwrap();
+        let bytes = case
+            .machine
+            .at(source.address + index * block, length)
+            .to_vec();
+        scratch
+            .at(staging.address + index * data, length)
+            .copy_from_slice(&bytes);
+    }
+    let count = case.size / block;
+    insert.run(&mut scratch, [staging, fields], count * data, false);
+    for index in 0..count {
+        let mut field = scratch.at(fields.address + index * 8, 8).to_vec();
+        if index == spoiled {
+            match case.random.below(5) {
+                0 => field.fill(0xff),
+                1 => field[2..].fill(0xff),
+                2 => field[2..4].fill(0xff),
+                3 => field[4..].fill(0xff),
+                _ => field[usize::try_from(case.random.below(8)).unwrap()] ^= 1,
+            }
+        }
+        case.machine
+            .at(source.address + index * block + data, 8)
+            .copy_from_slice(&field);
+    }
+}
+
+#[test]
+fn dif_check() {
+    dif(Opcode::DIF_CHECK, true, [false, false]);
+}
+
+#[test]
+fn dif_insert() {
+    dif(Opcode::DIF_INSERT, false, [true, true]);
+}
+
+#[test]
+fn dif_strip() {
+    dif(Opcode::DIF_STRIP, true, [true, false]);
+}
+
+#[test]
+fn dif_update() {
+    dif(Opcode::DIF_UPDATE, true, [true, true]);
+}
+
+#[test]
+fn dix_generate() {
+    dif(Opcode::DIX_GENERATE, false, [false, true]);
+}
