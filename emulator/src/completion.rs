@@ -174,24 +174,16 @@ impl Outcome {
     /// The 32 bytes of the completion record [§8.2]. `fault_info` is GENCAP's
     /// Completion Record Fault Info Support; without it byte 2 stays 0.
     pub fn record(&self, fault_info: bool) -> [u8; Self::RECORD_BYTES] {
-        let mut head = [self.status.0, self.result, 0, 0];
-        let mut fault_address = 0;
-        if let Some(fault) = self.fault {
-            head[0] |= u8::from(fault.write) << 7;
-            head[2] = if fault_info { fault.operand.0 << 1 } else { 0 };
-            fault_address = fault.address;
-        }
-
         let mut record = [0; Self::RECORD_BYTES];
-        let fields = [
-            &head[..],
-            &self.bytes_completed.to_le_bytes(),
-            &fault_address.to_le_bytes(),
-            &self.tail,
-        ];
-        for (byte, value) in record.iter_mut().zip(fields.into_iter().flatten()) {
-            *byte = *value;
+        record[0] = self.status.0;
+        record[1] = self.result;
+        record[4..8].copy_from_slice(&self.bytes_completed.to_le_bytes());
+        if let Some(fault) = self.fault {
+            record[0] |= u8::from(fault.write) << 7;
+            record[2] = if fault_info { fault.operand.0 << 1 } else { 0 };
+            record[8..16].copy_from_slice(&fault.address.to_le_bytes());
         }
+        record[16..].copy_from_slice(&self.tail);
         record
     }
 }

@@ -10,7 +10,7 @@
 //! It is stricter than silicon: what a driver should not do, though hardware
 //! would bear it, is recorded as a violation ([`Dsa::violations`]).
 //!
-//! Where to read next: [`device`] for the state and BAR0, then the flows, in
+//! Where to read next: `device` for the state and BAR0, then the flows, in
 //! the order of a descriptor's life: `portal`, `engine`, `operation`,
 //! `completion`, `interrupt`; `command` for the Command register.
 //!

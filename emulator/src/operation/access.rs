@@ -46,7 +46,7 @@ pub(super) fn step<const N: usize>(done: u64, size: u64, regions: [Region; N]) -
         .iter()
         .map(|region| region.bytes_to_page_end(done))
         .fold(size.saturating_sub(done), u64::min);
-    step_length(bytes)
+    at_most(bytes, PAGE_BYTES)
 }
 
 /// The same for a step that ends at `end`, for work that goes downwards.
@@ -55,11 +55,12 @@ pub(super) fn step_down<const N: usize>(end: u64, regions: [Region; N]) -> usize
         .iter()
         .map(|region| region.bytes_from_page_start(end))
         .fold(end, u64::min);
-    step_length(bytes)
+    at_most(bytes, PAGE_BYTES)
 }
 
-fn step_length(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(PAGE_BYTES).min(PAGE_BYTES)
+/// `bytes`, but not more than `limit`.
+pub(super) fn at_most(bytes: u64, limit: usize) -> usize {
+    usize::try_from(bytes).unwrap_or(limit).min(limit)
 }
 
 /// The first `length` bytes of `buffer`.
@@ -111,6 +112,11 @@ impl Stop {
     }
 }
 
+/// How many bytes of an access of `length` bytes were transferred.
+pub(super) fn transferred(access: Result<(), Stop>, length: usize) -> usize {
+    access.map_or_else(|stop| stop.transferred, |()| length)
+}
+
 /// The operands of one descriptor, in memory.
 pub(super) struct Operands<'memory, 'bus> {
     memory: &'memory mut Memory<'bus>,
@@ -143,16 +149,35 @@ impl<'memory, 'bus> Operands<'memory, 'bus> {
             Some(address) => self.memory.read(address, data),
             None => Err(BEYOND_MEMORY),
         };
-        result.or_else(|error| self.stop(region, offset, length, error, false))
+        result.map_err(|error| self.stop(region, offset, length, error, false))
     }
 
     /// Writes `data` at `offset` of `region`.
     pub(super) fn write(&mut self, region: Region, offset: u64, data: &[u8]) -> Result<(), Stop> {
-        let result = match region.base.checked_add(offset) {
-            Some(address) => self.memory.write(address, data),
-            None => Err(BEYOND_MEMORY),
-        };
-        result.or_else(|error| self.stop(region, offset, data.len(), error, true))
+        let mut done = 0;
+        while done < data.len() {
+            let offset = offset + done as u64;
+            let rest = data.get(done..).unwrap_or_default();
+            let result = match region.base.checked_add(offset) {
+                Some(address) => self.memory.write(address, rest),
+                None => Err(BEYOND_MEMORY),
+            };
+            let Err(error) = result else {
+                break;
+            };
+            let stop = self.stop(region, offset, rest.len(), error, true);
+            done += stop.transferred;
+            if self.reports_page_faults || error.cause != BusError::PageFault {
+                return Err(Stop {
+                    transferred: done,
+                    ..stop
+                });
+            }
+            // What was meant for this page is lost, and nobody is told.
+            let behind = region.bytes_to_page_end(offset + stop.transferred as u64);
+            done += at_most(behind, data.len());
+        }
+        Ok(())
     }
 
     /// What a failed access means for the descriptor [Table 5-6 "Operation
@@ -164,7 +189,7 @@ impl<'memory, 'bus> Operands<'memory, 'bus> {
         length: usize,
         error: TransferError,
         write: bool,
-    ) -> Result<(), Stop> {
+    ) -> Stop {
         let transferred = error.transferred.min(length);
         let address = region
             .base
@@ -176,25 +201,22 @@ impl<'memory, 'bus> Operands<'memory, 'bus> {
             operand: region.operand,
         };
         let (status, fault) = match error.cause {
-            BusError::PageFault if self.reports_page_faults => {
-                // There is nobody who would answer a page request with anything
-                // but Invalid Request.
-                let status = if self.block_on_fault {
-                    Status::PAGE_REQUEST_INVALID
-                } else {
-                    Status::PAGE_FAULT
-                };
-                (status, Some(page_fault))
+            // There is nobody who would answer a page request with anything but
+            // Invalid Request.
+            BusError::PageFault if self.reports_page_faults && self.block_on_fault => {
+                (Status::PAGE_REQUEST_INVALID, Some(page_fault))
             }
-            BusError::PageFault if write => return Ok(()),
+            BusError::PageFault if self.reports_page_faults => {
+                (Status::PAGE_FAULT, Some(page_fault))
+            }
             BusError::Aborted if write => (Status::WRITE_HARDWARE_ERROR, None),
             BusError::PageFault | BusError::Aborted => (Status::HARDWARE_ERROR, None),
         };
-        Err(Stop {
+        Stop {
             transferred,
             status,
             fault,
-        })
+        }
     }
 }
 

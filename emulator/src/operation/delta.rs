@@ -9,7 +9,10 @@ use crate::bits::low32;
 use crate::completion::{Operand, Outcome, Status};
 use crate::descriptor::{Descriptor, Flags};
 
-use super::access::{Budget, Operands, PAGE_BYTES, Region, Staging, Stop, front, front_mut, step};
+use super::access::{
+    Budget, Operands, PAGE_BYTES, Region, Staging, Stop, at_most, front, front_mut, step,
+    transferred,
+};
 
 /// The unit of comparison.
 const WORD_BYTES: usize = 8;
@@ -231,12 +234,10 @@ impl Apply {
     ) -> Option<Outcome> {
         let mut staging = [0; PAGE_BYTES / DELTA_BYTES * DELTA_BYTES];
         while self.done < self.record_bytes {
-            let left = usize::try_from(self.record_bytes - self.done).unwrap_or(usize::MAX);
-            let data = front_mut(&mut staging, left);
-            let length = data.len();
+            let length = at_most(self.record_bytes - self.done, staging.len());
+            let data = front_mut(&mut staging, length);
             let read = operands.read(self.record, self.done, data);
-            let there = read.map_or_else(|stop| stop.transferred, |()| length);
-            for delta in front(data, there).as_chunks().0 {
+            for delta in front(data, transferred(read, length)).as_chunks().0 {
                 if let Err(outcome) = self.apply(operands, delta) {
                     return Some(outcome);
                 }

@@ -1,6 +1,6 @@
 //! What descriptors do: the checks before execution, and the work on data.
 //!
-//! The engine asks [`check`] whether a descriptor may run. If it may, an
+//! The engine asks [`check()`] whether a descriptor may run. If it may, an
 //! [`Execution`] carries it out in small steps, so that one long descriptor
 //! cannot hold up the device, and ends in the [`Outcome`] that the completion
 //! record reports. Batch and Drain descriptors are checked here, but carried
@@ -93,7 +93,7 @@ enum Work {
 }
 
 impl Execution {
-    /// Begins the work of a descriptor that passed [`check`].
+    /// Begins the work of a descriptor that passed [`check()`].
     pub(crate) fn new(descriptor: &Descriptor, capabilities: &Capabilities) -> Self {
         let work = match descriptor.opcode() {
             Opcode::NO_OP => Work::Finished(Outcome::new(Status::SUCCESS)),

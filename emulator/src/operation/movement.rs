@@ -12,8 +12,13 @@ use crate::completion::{Operand, Outcome, Status};
 use crate::descriptor::{Descriptor, Flags};
 
 use super::access::{
-    Budget, Operands, PAGE_BYTES, Region, Staging, front, front_mut, step, step_down,
+    Budget, Operands, PAGE_BYTES, Region, Staging, Stop, at_most, front, front_mut, step,
+    step_down, transferred,
 };
+
+/// The staging buffer of a long move: large enough that copies of this size run
+/// at full speed, small enough to stay in the cache between read and write.
+const LARGE_STAGING_BYTES: usize = 4 * PAGE_BYTES;
 
 /// Memory Move.
 #[derive(Debug)]
@@ -45,35 +50,67 @@ impl Move {
     pub(super) fn advance(
         &mut self,
         operands: &mut Operands<'_, '_>,
-        mut budget: Budget,
+        budget: Budget,
     ) -> Option<Outcome> {
-        let mut staging: Staging = [0; PAGE_BYTES];
-        let regions = [self.source, self.destination];
+        let moved = if self.backwards {
+            self.downwards(operands, budget)
+        } else if self.size - self.done <= PAGE_BYTES as u64 {
+            self.upwards::<PAGE_BYTES>(operands, budget)
+        } else {
+            self.upwards::<LARGE_STAGING_BYTES>(operands, budget)
+        };
+        match moved {
+            Err(stop) => Some(Outcome {
+                result: u8::from(self.backwards),
+                ..stop.outcome(self.done)
+            }),
+            Ok(()) => (self.done == self.size).then(|| Outcome::new(Status::SUCCESS)),
+        }
+    }
+
+    fn upwards<const STAGING_BYTES: usize>(
+        &mut self,
+        operands: &mut Operands<'_, '_>,
+        mut budget: Budget,
+    ) -> Result<(), Stop> {
+        let mut staging = [0; STAGING_BYTES];
         while self.done < self.size {
-            let (offset, length) = if self.backwards {
-                let end = self.size - self.done;
-                let length = step_down(end, regions);
-                (end - length as u64, length)
-            } else {
-                (self.done, step(self.done, self.size, regions))
-            };
+            let length = at_most(self.size - self.done, STAGING_BYTES);
             let data = front_mut(&mut staging, length);
-            let copied = operands
-                .read(self.source, offset, data)
-                .and_then(|()| operands.write(self.destination, offset, data));
-            if let Err(stop) = copied {
-                let result = u8::from(self.backwards);
-                return Some(Outcome {
-                    result,
-                    ..stop.outcome(self.done)
-                });
+            let read = operands.read(self.source, self.done, data);
+            let data = front(data, transferred(read, length));
+            if !data.is_empty() {
+                let write = operands.write(self.destination, self.done, data);
+                self.done += transferred(write, data.len()) as u64;
+                write?;
             }
+            read?;
+            if !budget.spend(length) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn downwards(
+        &mut self,
+        operands: &mut Operands<'_, '_>,
+        mut budget: Budget,
+    ) -> Result<(), Stop> {
+        let mut staging: Staging = [0; PAGE_BYTES];
+        while self.done < self.size {
+            let end = self.size - self.done;
+            let length = step_down(end, [self.source, self.destination]);
+            let offset = end - length as u64;
+            let data = front_mut(&mut staging, length);
+            operands.read(self.source, offset, data)?;
+            operands.write(self.destination, offset, data)?;
             self.done += length as u64;
             if !budget.spend(length) {
                 break;
             }
         }
-        (self.done == self.size).then(|| Outcome::new(Status::SUCCESS))
+        Ok(())
     }
 }
 

@@ -1,6 +1,14 @@
 //! A machine for the device to live in: memory with address spaces, a log of
 //! interrupt messages, a clock that moves when told to.
 #![allow(dead_code, reason = "each test file uses the part of it that it needs")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "in a test, a panic is the failure"
+)]
+
+pub(crate) mod drive;
 
 use std::collections::BTreeMap;
 
@@ -46,6 +54,11 @@ impl Machine {
         let byte =
             |at: u64| self.pages[&(pasid, at / PAGE)].bytes[usize::try_from(at % PAGE).unwrap()];
         (address..address + length as u64).map(byte).collect()
+    }
+
+    /// Reads one byte as the CPU would: the status of a completion record.
+    pub(crate) fn peek_byte(&self, pasid: Option<u32>, address: u64) -> u8 {
+        self.peek(pasid, address, 1)[0]
     }
 
     /// Writes memory as the CPU would.

@@ -272,11 +272,18 @@ fn trusted_fields_count_on_a_shared_queue_only() {
             ..plain(Status::PRIVILEGE)
         })
     );
-    let dedicated = Capabilities {
-        shared_queue: false,
-        ..user_mode_only
-    };
-    assert_eq!(refusal(privileged, &dedicated), None);
+    for ignored in [
+        Capabilities {
+            shared_queue: false,
+            ..user_mode_only
+        },
+        Capabilities {
+            in_batch: true,
+            ..user_mode_only
+        },
+    ] {
+        assert_eq!(refusal(privileged, &ignored), None);
+    }
 }
 
 /// The flags that `capabilities` make invalid in a descriptor of `opcode`.

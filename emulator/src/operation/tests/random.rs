@@ -133,15 +133,16 @@ fn for_each_case(test: impl Fn(Case)) {
 fn memory_move() {
     for_each_case(|mut case| {
         let source = case.place(Operand::SOURCE, 0, 1);
-        // In half of the cases near enough to overlap, before or behind.
-        let destination = if case.random.once_in(2) {
-            let address = BASE + case.random.below(PAGE);
-            Place {
-                operand: Operand::DESTINATION,
-                address,
-            }
-        } else {
-            case.place(Operand::DESTINATION, 1, 1)
+        // Near enough to overlap, before or behind; the same; just beyond; apart.
+        let address = match case.random.below(6) {
+            0..3 => BASE + case.random.below(PAGE),
+            3 => source.address,
+            4 => source.address + case.size,
+            _ => case.place(Operand::DESTINATION, 1, 1).address,
+        };
+        let destination = Place {
+            operand: Operand::DESTINATION,
+            address,
         };
         case.break_pages();
         let build = case.build(Opcode::MEMORY_MOVE);
