@@ -174,7 +174,8 @@ impl Dsa {
         let before = self.config.enables();
         let reset = self.config.write(offset, size, value);
         self.function_level_reset |= reset;
-        if self.state != DeviceState::Disabled && self.config.enables() != before && !reset {
+        let running = matches!(self.state, DeviceState::Enabled | DeviceState::Drain);
+        if running && self.config.enables() != before && !reset {
             self.bench.violations.record(format!(
                 "configuration space {offset:#05x}: BME, PASID, ATS or PRS enable changed while \
                  the device is {:?}",

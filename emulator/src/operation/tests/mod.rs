@@ -1,10 +1,14 @@
 //! Operations against independent implementations of them, and checks against
 //! a second reading of the specification's tables.
 
+mod case;
 mod checks;
+mod dif;
+mod flag_checks;
 mod machine;
 mod oracle;
 mod random;
+mod rows;
 mod vectors;
 
 use super::{Capabilities, Execution};

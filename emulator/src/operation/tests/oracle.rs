@@ -22,7 +22,7 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    fn outcome(self, bytes_completed: u64, block_on_fault: bool) -> Outcome {
+    pub(super) fn outcome(self, bytes_completed: u64, block_on_fault: bool) -> Outcome {
         let (status, fault) = match self.cause {
             BusError::PageFault if block_on_fault => (0x04, Some(self.fault)),
             BusError::PageFault => (0x03, Some(self.fault)),
@@ -61,13 +61,23 @@ fn write(machine: &mut Machine, place: Place, offset: u64, value: u8) -> Result<
         .map_err(|cause| Trouble { cause, fault })
 }
 
-fn read_all(machine: &Machine, place: Place, offset: u64, length: u64) -> Result<Vec<u8>, Trouble> {
+pub(super) fn read_all(
+    machine: &Machine,
+    place: Place,
+    offset: u64,
+    length: u64,
+) -> Result<Vec<u8>, Trouble> {
     (offset..offset + length)
         .map(|offset| read(machine, place, offset))
         .collect()
 }
 
-fn write_all(machine: &mut Machine, place: Place, offset: u64, data: &[u8]) -> Result<(), Trouble> {
+pub(super) fn write_all(
+    machine: &mut Machine,
+    place: Place,
+    offset: u64,
+    data: &[u8],
+) -> Result<(), Trouble> {
     (offset..)
         .zip(data)
         .try_for_each(|(offset, value)| write(machine, place, offset, *value))
@@ -301,7 +311,7 @@ pub(super) fn apply_delta(
 pub(super) struct Division {
     width: u32,
     polynomial: u64,
-    register: u64,
+    pub(super) register: u64,
 }
 
 /// The three operation-specific flags of the CRC operations.
@@ -407,196 +417,5 @@ pub(super) fn crc(
     Outcome {
         tail: division.tail(flags),
         ..outcome
-    }
-}
-
-/// The fields of a descriptor of the DIF family.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Dif {
-    /// The source has fields, and they are checked.
-    pub(super) checks: bool,
-    /// Data, and fields, go to the destination.
-    pub(super) writes: [bool; 2],
-    pub(super) flags: u8,
-    pub(super) source_flags: u8,
-    pub(super) destination_flags: u8,
-    pub(super) source_tags: Tags,
-    pub(super) destination_tags: Tags,
-}
-
-/// Reference Tag, Application Tag Mask and Application Tag.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tags {
-    pub(super) reference: u32,
-    pub(super) mask: u16,
-    pub(super) application: u16,
-}
-
-impl Tags {
-    fn masked(self) -> Self {
-        Self {
-            application: self.application & !self.mask,
-            ..self
-        }
-    }
-
-    fn next(self, flags: u8) -> Self {
-        let reference = if flags & 0x80 == 0 {
-            self.reference.wrapping_add(1)
-        } else {
-            self.reference
-        };
-        let application = if flags & 0x10 == 0 {
-            self.application
-        } else {
-            self.application.wrapping_add(1)
-        };
-        Self {
-            reference,
-            application,
-            ..self
-        }
-        .masked()
-    }
-
-    fn tail(self) -> Vec<u8> {
-        let reference = self.reference.to_le_bytes();
-        [
-            &reference[..],
-            &self.mask.to_le_bytes(),
-            &self.application.to_le_bytes(),
-        ]
-        .concat()
-    }
-}
-
-impl Dif {
-    pub(super) fn block_bytes(self) -> u64 {
-        [512, 520, 4096, 4104][usize::from(self.flags & 3)]
-    }
-
-    fn guard(self, data: &[u8]) -> u16 {
-        // "The first 16 bits of the source data are XORed with the seed."
-        let mut data = data.to_vec();
-        if self.flags & 4 != 0 {
-            data[0] ^= 0xff;
-            data[1] ^= 0xff;
-        }
-        let mut division = Division::new(16, 0x8bb7);
-        data.iter().for_each(|byte| division.byte(*byte, false));
-        let remainder = u16::try_from(division.register).unwrap();
-        if self.flags & 8 != 0 {
-            !remainder
-        } else {
-            remainder
-        }
-    }
-
-    /// DIF Status of a block.
-    fn judge(self, tags: Tags, guard: u16, field: &[u8]) -> u8 {
-        let application = &field[2..4];
-        let ones = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0xff);
-        let on = |bit: u8| self.source_flags >> bit & 1 == 1;
-        if on(1) && ones(field) {
-            return if on(0) { 8 } else { 0 };
-        }
-        if on(2) && ones(application) || on(3) && ones(&field[2..]) {
-            return 0;
-        }
-        let guard_wrong = !on(5) && field[..2] != guard.to_be_bytes();
-        let application_wrong =
-            tags.mask != 0xffff && *application != tags.application.to_be_bytes();
-        let reference_wrong = !on(6) && field[4..] != tags.reference.to_be_bytes();
-        u8::from(guard_wrong) | u8::from(application_wrong) << 1 | u8::from(reference_wrong) << 2
-    }
-
-    /// The field that goes to the destination.
-    fn field(self, tags: Tags, guard: u16, original: Option<&[u8]>) -> Vec<u8> {
-        let reference = tags.reference.to_be_bytes();
-        let computed = [
-            &guard.to_be_bytes()[..],
-            &tags.application.to_be_bytes(),
-            &reference,
-        ]
-        .concat();
-        let passed = |bit: u8| original.filter(|_| self.destination_flags >> bit & 1 == 1);
-        [
-            &passed(5).unwrap_or(&computed)[..2],
-            &passed(3).unwrap_or(&computed)[2..4],
-            &passed(6).unwrap_or(&computed)[4..],
-        ]
-        .concat()
-    }
-
-    /// Carries it out.
-    pub(super) fn run(
-        self,
-        machine: &mut Machine,
-        [source, destination]: [Place; 2],
-        size: u64,
-        block_on_fault: bool,
-    ) -> Outcome {
-        let block = self.block_bytes();
-        let step = if self.checks { block + 8 } else { block };
-        let mut source_tags = self.source_tags.masked();
-        let mut destination_tags = self.destination_tags.masked();
-        let mut written = 0;
-        let with_tags = |outcome: Outcome, source: Tags, destination: Tags| {
-            let absent = vec![0; 8];
-            let source = if self.checks {
-                source.tail()
-            } else {
-                absent.clone()
-            };
-            let destination = if self.writes[1] {
-                destination.tail()
-            } else {
-                absent
-            };
-            let tail = [source, destination].concat().try_into().unwrap();
-            Outcome { tail, ..outcome }
-        };
-        for done in (0..size).step_by(usize::try_from(step).unwrap()) {
-            let bytes = match read_all(machine, source, done, step) {
-                Ok(bytes) => bytes,
-                Err(trouble) => {
-                    let outcome = trouble.outcome(done, block_on_fault);
-                    return with_tags(outcome, source_tags, destination_tags);
-                }
-            };
-            let (data, original) = bytes.split_at(usize::try_from(block).unwrap());
-            let guard = self.guard(data);
-            let dif_status = if self.checks {
-                self.judge(source_tags, guard, original)
-            } else {
-                0
-            };
-            if dif_status != 0 {
-                let bytes_completed = u32::try_from(done).unwrap();
-                let outcome = Outcome::new(Status(0x09));
-                let outcome = Outcome {
-                    result: dif_status,
-                    bytes_completed,
-                    ..outcome
-                };
-                return with_tags(outcome, source_tags, destination_tags);
-            }
-            let mut output = Vec::new();
-            if self.writes[0] {
-                output.extend(data);
-            }
-            if self.writes[1] {
-                let original = self.checks.then_some(original);
-                output.extend(self.field(destination_tags, guard, original));
-            }
-            if let Err(trouble) = write_all(machine, destination, written, &output) {
-                let outcome = trouble.outcome(done, block_on_fault);
-                return with_tags(outcome, source_tags, destination_tags);
-            }
-            written += output.len() as u64;
-            source_tags = source_tags.next(self.source_flags);
-            destination_tags = destination_tags.next(self.destination_flags);
-        }
-        with_tags(Outcome::new(Status::SUCCESS), source_tags, destination_tags)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::machine::{BASE, Machine, PAGE, Page, Random};
 use super::{Build, EVERYTHING, record_flags, run, run_under};
-use crate::bus::Requester;
+use crate::bus::{Bus, BusError, Requester, TransferError};
 use crate::completion::{Operand, Outcome, Status};
 use crate::descriptor::{Descriptor, Flags, Opcode};
 use crate::memory::{DmaFaultInjection, Memory};
@@ -321,12 +321,67 @@ fn without_ats_writes_are_lost_and_reads_end_in_a_hardware_error() {
         before.bytes[2 * page..3 * page]
     );
 
-    machine.pages[1] = Page::Absent;
+    // An aborted write is noticed all the same.
+    machine.pages[9] = Page::Broken;
     let outcome = run_under(&silent, &mut machine, &copy, 0);
-    assert_eq!(
-        (outcome.status, outcome.fault),
-        (Status::HARDWARE_ERROR, None)
-    );
+    let error = (outcome.status, outcome.fault);
+    assert_eq!(error, (Status::WRITE_HARDWARE_ERROR, None));
+
+    // Block on Fault asks for a page request, which takes ATS.
+    machine.pages[1] = Page::Absent;
+    let blocking = Build::new(Opcode::MEMORY_MOVE, record_flags() | Flags::BLOCK_ON_FAULT);
+    let blocking = blocking.transfer(BASE, BASE + 8 * PAGE, 3 * PAGE).done();
+    for descriptor in [copy, blocking] {
+        let outcome = run_under(&silent, &mut machine, &descriptor, 0);
+        let error = (outcome.status, outcome.fault);
+        assert_eq!(error, (Status::HARDWARE_ERROR, None));
+    }
+}
+
+/// What stands behind the bus is not trusted to count.
+#[test]
+fn bus_that_claims_to_have_transferred_too_much_is_not_believed() {
+    struct Liar;
+    impl Bus for Liar {
+        fn now_ns(&self) -> u64 {
+            0
+        }
+        fn read(&mut self, _: Requester, _: u64, _: &mut [u8]) -> Result<(), TransferError> {
+            Ok(())
+        }
+        fn write(&mut self, _: Requester, _: u64, _: &[u8]) -> Result<(), TransferError> {
+            let (transferred, cause) = (usize::MAX, BusError::PageFault);
+            Err(TransferError { transferred, cause })
+        }
+        fn send_message(&mut self, _: u64, _: u32) -> Result<(), BusError> {
+            Ok(())
+        }
+    }
+    let copy = Build::new(Opcode::MEMORY_MOVE, record_flags()).transfer(BASE, BASE + PAGE, 100);
+    let mut injection = DmaFaultInjection::default();
+    let requester = Requester {
+        pasid: None,
+        privileged: false,
+    };
+    for reports_page_faults in [true, false] {
+        let capabilities = Capabilities {
+            reports_page_faults,
+            ..EVERYTHING
+        };
+        let mut liar = Liar;
+        let mut memory = Memory::new(&mut liar, requester, &mut injection);
+        let mut execution = Execution::new(&copy.done(), &capabilities);
+        let outcome = execution.advance(&mut memory, 0).unwrap();
+        let (status, completed) = if reports_page_faults {
+            (Status::PAGE_FAULT, 100)
+        } else {
+            (Status::SUCCESS, 0)
+        };
+        assert_eq!(
+            (outcome.status, outcome.bytes_completed),
+            (status, completed)
+        );
+    }
 }
 
 #[test]

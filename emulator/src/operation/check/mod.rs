@@ -1,12 +1,13 @@
 //! The checks on a descriptor before it is executed.
 //!
-//! [§5.4 "Descriptor Checks", §5.5 "Descriptor Reserved Field
-//! Checking"]. The specification leaves their order open; here errors that make
-//! the completion record unusable come first, and then what must be right for
-//! the later checks to mean anything. The completion interrupt handle is not
-//! checked here: that needs the interrupt tables.
+//! [§5.4 "Descriptor Checks", §5.5 "Descriptor Reserved Field Checking"]. The
+//! specification leaves their order open; here errors that make the completion
+//! record unusable come first, and then what must be right for the later checks
+//! to mean anything. The completion interrupt handle is not checked here: that
+//! needs the interrupt tables.
 
-use std::ops::RangeInclusive;
+mod flags;
+mod rules;
 
 use crate::bits::bit;
 use crate::completion::{Outcome, Status};
@@ -21,6 +22,7 @@ use super::delta::{
 use super::dif::{Blocks, destination_dif_flags, dif_flags};
 use super::movement::destination_2;
 use super::page_walk::region_stride;
+use rules::{RULES, Rules, TC1, TC2, TC3};
 
 /// Why a descriptor is not executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,114 +76,6 @@ pub(crate) fn check(descriptor: &Descriptor, capabilities: &Capabilities) -> Res
     check.overlap()?;
     check.traffic_classes(rules)
 }
-
-/// A row of Table 5-3 "Supported Flags and Reserved Fields by Operations".
-struct Rules {
-    opcode: Opcode,
-    allowed: Flags,
-    reserved: &'static [RangeInclusive<usize>],
-}
-
-const fn row(opcode: Opcode, allowed: Flags, reserved: &'static [RangeInclusive<usize>]) -> Rules {
-    Rules {
-        opcode,
-        allowed,
-        reserved,
-    }
-}
-
-const CACHE: Flags = Flags::CACHE_CONTROL_1
-    .with(Flags::CACHE_CONTROL_2)
-    .with(Flags::CACHE_CONTROL_3);
-const TC1: Flags = Flags::ADDRESS_1_TC;
-const TC2: Flags = Flags::ADDRESS_2_TC;
-const TC3: Flags = Flags::ADDRESS_3_TC;
-/// Operations that read, and may wait for a page.
-const READS: Flags = Flags::BLOCK_ON_FAULT;
-/// Operations that write.
-const WRITES: Flags = Flags::BLOCK_ON_FAULT
-    .with(CACHE)
-    .with(Flags::STRICT_ORDERING);
-
-/// Table 5-3, as far as the model knows operations. Fields that are reserved
-/// only under conditions, and the operation-specific flags, stand further down.
-static RULES: [Rules; 19] = [
-    row(Opcode::NO_OP, Flags::NONE, &[16..=35, 38..=63]),
-    row(Opcode::BATCH, TC1, &[24..=31, 38..=63]),
-    row(Opcode::DRAIN, TC1.with(TC2), &[32..=35, 38..=63]),
-    row(Opcode::MEMORY_MOVE, WRITES.with(TC1).with(TC2), &[38..=63]),
-    row(Opcode::FILL, WRITES.with(TC2), &[38..=39, 48..=63]),
-    row(
-        Opcode::COMPARE,
-        READS.with(Flags::CHECK_RESULT).with(TC1).with(TC2),
-        &[38..=39, 41..=63],
-    ),
-    row(
-        Opcode::COMPARE_PATTERN,
-        READS.with(Flags::CHECK_RESULT).with(TC1),
-        &[38..=39, 41..=63],
-    ),
-    row(
-        Opcode::CREATE_DELTA_RECORD,
-        WRITES
-            .with(Flags::CHECK_RESULT)
-            .with(TC1)
-            .with(TC2)
-            .with(TC3),
-        &[38..=39, 52..=55, 57..=63],
-    ),
-    row(
-        Opcode::APPLY_DELTA_RECORD,
-        WRITES.with(TC1).with(TC2),
-        &[38..=39, 44..=63],
-    ),
-    row(
-        Opcode::DUALCAST,
-        WRITES.with(TC1).with(TC2).with(TC3),
-        &[38..=39, 48..=63],
-    ),
-    row(
-        Opcode::TRANSLATION_FETCH,
-        READS,
-        &[24..=31, 38..=47, 52..=63],
-    ),
-    row(
-        Opcode::CRC_GENERATION,
-        READS.with(TC1).with(TC3),
-        &[24..=31, 38..=39, 56..=63],
-    ),
-    row(
-        Opcode::COPY_WITH_CRC,
-        WRITES.with(TC1).with(TC2).with(TC3),
-        &[38..=39, 56..=63],
-    ),
-    row(
-        Opcode::DIF_CHECK,
-        READS.with(TC1),
-        &[24..=31, 38..=39, 41..=41, 43..=47, 56..=63],
-    ),
-    row(
-        Opcode::DIF_INSERT,
-        WRITES.with(TC1).with(TC2),
-        &[38..=40, 43..=55],
-    ),
-    row(
-        Opcode::DIF_STRIP,
-        WRITES.with(TC1).with(TC2),
-        &[38..=39, 41..=41, 43..=47, 56..=63],
-    ),
-    row(
-        Opcode::DIF_UPDATE,
-        WRITES.with(TC1).with(TC2),
-        &[38..=39, 43..=47],
-    ),
-    row(
-        Opcode::DIX_GENERATE,
-        WRITES.with(TC1).with(TC2),
-        &[38..=40, 43..=55],
-    ),
-    row(Opcode::CACHE_FLUSH, WRITES.with(TC2), &[16..=23, 38..=63]),
-];
 
 /// One descriptor under check.
 struct Check<'a> {
@@ -250,121 +144,6 @@ impl Check<'_> {
             .find(|rules| rules.opcode == opcode)
             .filter(|_| permitted && possible)
             .ok_or(Refusal::new(Status::UNSUPPORTED_OPERATION))
-    }
-
-    fn flags(&self, rules: &Rules) -> Verdict {
-        let invalid = self.flags & !self.allowed_flags(rules)
-            | self.reserved_cache_control()
-            | self.missing();
-        if invalid.is_empty() {
-            return Ok(());
-        }
-        Err(Refusal {
-            invalid_flags: invalid,
-            ..Refusal::new(Status::INVALID_FLAGS)
-        })
-    }
-
-    /// The flags that may be set, each on its own [Table 5-3; Table 5-4
-    /// "Conditional Reserved Field Checking"].
-    fn allowed_flags(&self, rules: &Rules) -> Flags {
-        let capabilities = self.capabilities;
-        let record = self.flags.contains(Flags::COMPLETION_ADDRESS_VALID);
-        let may_interrupt =
-            capabilities.user_interrupts || !capabilities.pasid_enabled || capabilities.privileged;
-        let may_block = self.gencap(0) && capabilities.block_on_fault;
-        // Strict Ordering Limitation for Memory Destinations.
-        let may_order = !self.gencap(53);
-
-        let for_every_operation = Flags::COMPLETION_ADDRESS_VALID
-            | Flags::FENCE.when(capabilities.in_batch)
-            | Flags::REQUEST_COMPLETION_RECORD.when(record)
-            | Flags::COMPLETION_RECORD_TC.when(record)
-            | Flags::REQUEST_COMPLETION_INTERRUPT.when(may_interrupt);
-        let unavailable = Flags::BLOCK_ON_FAULT.when(!may_block)
-            | Flags::STRICT_ORDERING.when(!may_order)
-            | !self.used_selectors() & (TC1 | TC2 | TC3);
-        for_every_operation | rules.allowed & !unavailable | self.operation_specific_flags()
-    }
-
-    /// Flags 23:16 [§8.3 "Descriptor Types"].
-    fn operation_specific_flags(&self) -> Flags {
-        match self.descriptor.opcode() {
-            Opcode::BATCH => Flags::BATCH_ERROR.when(self.gencap(15)),
-            Opcode::DRAIN => {
-                let readback = Flags::READBACK_ADDRESS_1_VALID | Flags::READBACK_ADDRESS_2_VALID;
-                readback.when(self.gencap(9))
-                    | Flags::SUPPRESS_TC_A_READBACK
-                    | Flags::SUPPRESS_TC_B_READBACK
-            }
-            Opcode::FILL => Flags::PATTERN_SIZE.when(self.gencap(10)),
-            Opcode::TRANSLATION_FETCH => Flags::USE_STRIDE.when(self.gencap(7)),
-            Opcode::CRC_GENERATION | Opcode::COPY_WITH_CRC => {
-                Flags::READ_CRC_SEED
-                    | Flags::BYPASS_CRC_INVERSION_AND_REFLECTION
-                    | Flags::BYPASS_DATA_REFLECTION
-                    | Flags::CRC_SIZE.when(self.gencap(11))
-            }
-            _ => Flags::NONE,
-        }
-    }
-
-    /// Traffic class selectors whose address the descriptor uses, whatever the
-    /// operation allows: a readback or seed address may be absent.
-    fn used_selectors(&self) -> Flags {
-        match self.descriptor.opcode() {
-            Opcode::DRAIN => {
-                TC1.when(self.flags.contains(Flags::READBACK_ADDRESS_1_VALID))
-                    | TC2.when(self.flags.contains(Flags::READBACK_ADDRESS_2_VALID))
-            }
-            Opcode::CRC_GENERATION | Opcode::COPY_WITH_CRC => {
-                TC1 | TC2 | TC3.when(self.flags.contains(Flags::READ_CRC_SEED))
-            }
-            _ => TC1 | TC2 | TC3,
-        }
-    }
-
-    /// The cache control flags, if together they are a reserved encoding
-    /// [Table 8-4 "Cache Control Flags"].
-    fn reserved_cache_control(&self) -> Flags {
-        let (write_to_cache, durable, readback) = (self.gencap(2), self.gencap(5), self.gencap(8));
-        let encoding = (
-            self.flags.contains(Flags::CACHE_CONTROL_3),
-            self.flags.contains(Flags::CACHE_CONTROL_2),
-            self.flags.contains(Flags::CACHE_CONTROL_1),
-        );
-        // Before Rev 2.0, Cache Control 3 was a steering tag selector, which no
-        // device supported.
-        let third_flag = self.capabilities.version >= 0x200;
-        let to_memory = self.descriptor.opcode() != Opcode::CACHE_FLUSH;
-        let good = match encoding {
-            (false, false, false) => true,
-            (false, true, false) => readback,
-            (false, false, true) => to_memory && write_to_cache,
-            (false, true, true) => to_memory && write_to_cache && readback,
-            (true, false, false) => to_memory && third_flag && durable,
-            (true, true, false) => to_memory && third_flag && readback,
-            (true, _, true) => false,
-        };
-        self.flags & CACHE.when(!good)
-    }
-
-    /// Flags that the operation requires and that are clear [Table 5-5
-    /// "Operation Types with Required (Must be 1) Flags"; DIX Generate: §8.3.18].
-    fn missing(&self) -> Flags {
-        let record = Flags::COMPLETION_ADDRESS_VALID | Flags::REQUEST_COMPLETION_RECORD;
-        let notice = Flags::REQUEST_COMPLETION_RECORD | Flags::REQUEST_COMPLETION_INTERRUPT;
-        match self.descriptor.opcode() {
-            Opcode::COMPARE
-            | Opcode::COMPARE_PATTERN
-            | Opcode::CREATE_DELTA_RECORD
-            | Opcode::CRC_GENERATION
-            | Opcode::COPY_WITH_CRC
-            | Opcode::DIF_CHECK
-            | Opcode::DIX_GENERATE => record & !self.flags,
-            Opcode::DRAIN => notice.when((self.flags & notice).is_empty()),
-            _ => Flags::NONE,
-        }
     }
 
     fn reserved_fields(&self, rules: &Rules) -> Verdict {
