@@ -151,6 +151,12 @@ i386_system_ss.add(when: ['CONFIG_TCG', 'CONFIG_SYSTEM_ONLY'],
         return 0;
     }
 """),
+    # First-stage tables of 4 levels take 48 bits, whatever AW says.
+    ("hw/i386/intel_iommu.c", function("vtd_iova_fl_check_canonical"), """
+    if (s->root_scalable) {
+        return sextract64(iova, 0, 48) == (int64_t)iova;
+    }
+"""),
     ("hw/i386/intel_iommu.c", function("vtd_as_pt_enabled"), """
     if (as->iommu_state->root_scalable) {
         return lab_passes_through(as);
