@@ -151,16 +151,19 @@ i386_system_ss.add(when: ['CONFIG_TCG', 'CONFIG_SYSTEM_ONLY'],
         return 0;
     }
 """),
-    # First-stage tables of 4 levels take 48 bits, whatever AW says.
-    ("hw/i386/intel_iommu.c", function("vtd_iova_fl_check_canonical"), """
-    if (s->root_scalable) {
-        return sextract64(iova, 0, 48) == (int64_t)iova;
-    }
+    # Of no concern to requests with another PASID; lab_walk_pasid() checks
+    # the entry that a request uses.
+    ("hw/i386/intel_iommu.c", function("vtd_ce_rid2pasid_check"), """
+    return 0;
 """),
     ("hw/i386/intel_iommu.c", function("vtd_as_pt_enabled"), """
     if (as->iommu_state->root_scalable) {
         return lab_passes_through(as);
     }
+"""),
+    # First-stage tables of 4 levels take 48 bits, whatever AW says.
+    ("hw/i386/intel_iommu.c", function("vtd_iova_fl_check_canonical"), """
+    return sextract64(iova, 0, 48) == iova;
 """),
     ("hw/i386/intel_iommu.c", before_function("vtd_do_iommu_translate"), """
 #include "lab_vtd.c.inc"
