@@ -117,7 +117,6 @@ enum Then {
     ResetDevice,
     DisableQueues(Vec<usize>),
     ResetQueues(Vec<usize>),
-    ReopenQueues(Vec<usize>),
 }
 
 impl CommandUnit {
@@ -198,6 +197,7 @@ impl Dsa {
                     return Err(CommandError::DEVICE_NOT_ENABLED);
                 }
                 self.state = DeviceState::Drain;
+                self.close_queues(0..self.queues.len());
                 Ok((vec![Selection::All], Then::DisableDevice))
             }
             code::DRAIN_ALL => Ok((vec![Selection::All], Then::Nothing)),
@@ -208,6 +208,7 @@ impl Dsa {
             code::RESET_DEVICE => {
                 self.abandon(Selection::All);
                 self.state = DeviceState::Drain;
+                self.close_queues(0..self.queues.len());
                 Ok((Vec::new(), Then::ResetDevice))
             }
             code::ENABLE_WQ => self
@@ -272,16 +273,26 @@ impl Dsa {
                 .iter()
                 .for_each(|selection| self.abandon(*selection));
         }
-        if matches!(code, code::DISABLE_WQ | code::DRAIN_WQ) {
-            self.set_queue_states(&queues, QueueState::Draining);
+        if matches!(code, code::DISABLE_WQ | code::RESET_WQ) {
+            self.close_queues(queues.iter().copied());
         }
         let then = match code {
             code::DISABLE_WQ => Then::DisableQueues(queues),
-            code::DRAIN_WQ => Then::ReopenQueues(queues),
             code::RESET_WQ => Then::ResetQueues(queues),
             _ => Then::Nothing,
         };
         Ok((selections, then))
+    }
+
+    /// Enabled queues take no descriptors any more [§9.2.24, WQ State 10b].
+    fn close_queues(&mut self, queues: impl Iterator<Item = usize>) {
+        for index in queues {
+            if let Some(queue) = self.queues.get_mut(index)
+                && queue.state == QueueState::Enabled
+            {
+                queue.state = QueueState::Draining;
+            }
+        }
     }
 
     fn set_queue_states(&mut self, queues: &[usize], state: QueueState) {
@@ -350,7 +361,6 @@ impl Dsa {
             }
             Then::ResetDevice => self.reset_by_command(),
             Then::DisableQueues(queues) => self.set_queue_states(&queues, QueueState::Disabled),
-            Then::ReopenQueues(queues) => self.set_queue_states(&queues, QueueState::Enabled),
             Then::ResetQueues(queues) => {
                 for index in queues {
                     if let Some(queue) = self.queues.get_mut(index) {
@@ -387,13 +397,13 @@ impl Dsa {
         )?;
         self.check_groups()?;
         self.check_read_buffers()?;
+        let requester = self.event_log.requester();
+        let pasid_good = requester.pasid.is_none() || enables.pasid;
+        let privilege_good =
+            !requester.privileged || requester.pasid.is_some() && enables.pasid_privileged;
+        require(pasid_good && privilege_good, CommandError::PASID)?;
         if self.gencfg & GENCFG_EVENT_LOG != 0 {
             require(self.event_log.is_well_placed(), CommandError::EVENT_LOG)?;
-            let requester = self.event_log.requester();
-            let pasid_good = requester.pasid.is_none() || enables.pasid;
-            let privilege_good =
-                !requester.privileged || requester.pasid.is_some() && enables.pasid_privileged;
-            require(pasid_good && privilege_good, CommandError::PASID)?;
             self.event_log.clear_status();
         }
         self.state = DeviceState::Enabled;
@@ -493,9 +503,11 @@ impl Dsa {
         )?;
         require(dedicated || pasid, CommandError::WQ_PASID_ENABLE)?;
         require(!pasid || enables.pasid, CommandError::WQ_PASID_ENABLE)?;
+        // Where batches of one descriptor exist, they may be the largest too.
+        let min_batch = if bit(gencap, 52) { 0 } else { 1 };
         let max_batch = low32(field(gencap, 24, 21));
         require(
-            (1..=max_batch).contains(&queue.max_batch_log2()),
+            (min_batch..=max_batch).contains(&queue.max_batch_log2()),
             CommandError::WQ_MAX_BATCH,
         )?;
         let max_transfer = low32(field(gencap, 20, 16));
@@ -508,10 +520,6 @@ impl Dsa {
             !privileged || enables.pasid_privileged,
             CommandError::WQ_PRIVILEGE,
         )?;
-        let occupancy_good = queue
-            .occupancy_target()
-            .is_none_or(|(table, handle)| self.resolve_handle(table, handle).is_some());
-        require(occupancy_good, CommandError::WQ_OCCUPANCY_INTERRUPT)?;
         require(
             !queue.disables_ats() || bit(wqcap, 50),
             CommandError::WQ_ATS_DISABLE,
@@ -529,6 +537,11 @@ impl Dsa {
             !queue.disables_prs() || can_disable_prs,
             CommandError::WQ_PRS_DISABLE,
         )?;
+        let (table, handle) = queue.occupancy_target();
+        // A handle is there to be checked once it is used; an index always is.
+        let checked = queue.has_occupancy_interrupt() || !self.identity.handle_commands;
+        let occupancy_good = !checked || self.resolve_handle(table, handle).is_some();
+        require(occupancy_good, CommandError::WQ_OCCUPANCY_INTERRUPT)?;
 
         self.set_queue_states(&[index], QueueState::Enabled);
         Ok(())

@@ -18,6 +18,9 @@ const DEVCTL: usize = PCIE + 0x08;
 const MSIX: usize = 0x80;
 const MSIX_CONTROL: usize = MSIX + 2;
 const PM: usize = 0x90;
+const PMCSR: usize = PM + 4;
+/// PMCSR 1:0: 0 for D0, 3 for D3hot; D1 and D2 do not exist.
+const POWER_STATE: u8 = 0b11;
 const AER: usize = 0x100;
 const LTR: usize = 0x150;
 const TPH: usize = 0x160;
@@ -87,9 +90,10 @@ impl ConfigSpace {
             self.set(bar, 8, 0x0c);
             self.set_writable(bar, 8, !(bytes - 1));
         }
+        // Subsystem: firmware may write its own.
         self.set(0x2c, 2, 0x8086);
+        self.set_writable(0x2c, 4, 0xffff_ffff);
         self.set(0x34, 1, PCIE as u64);
-        self.set_writable(0x3c, 1, 0xff);
     }
 
     fn lay_out_capabilities(&mut self, identity: &Identity) {
@@ -97,7 +101,7 @@ impl ConfigSpace {
         self.set(PCIE, 4, 0x0092_8010);
         self.set(PCIE + 0x04, 4, 0x1000_8022);
         self.set(DEVCTL, 2, 0x2910);
-        self.set_writable(DEVCTL, 2, 0x7fff);
+        self.set_writable(DEVCTL, 2, 0x79ff);
         self.set_write_one_clears(PCIE + 0x0a, 2, 0x000f);
         self.set(PCIE + 0x24, 4, 0x1073_0810);
         self.set_writable(PCIE + 0x28, 2, 0x1410);
@@ -110,32 +114,36 @@ impl ConfigSpace {
         self.set(MSIX + 8, 4, u64::from(MSIX_PBA_OFFSET));
 
         self.set(PM, 4, 0x0003_0001);
-        self.set(PM + 4, 2, 0x0008);
-        self.set_writable(PM + 4, 2, 0x0003);
+        self.set(PMCSR, 2, 0x0008);
+        self.set_writable(PMCSR, 2, POWER_STATE.into());
     }
 
     fn lay_out_extended_capabilities(&mut self) {
+        // The errors that the device can report, uncorrectable and correctable.
+        const UNCORRECTABLE: u64 = 0x0055_d000;
+        const CORRECTABLE: u64 = 0x0000_6000;
         self.set(AER, 4, 0x1502_0001);
-        self.set_write_one_clears(AER + 0x04, 4, 0x01ff_f030);
+        self.set_write_one_clears(AER + 0x04, 4, UNCORRECTABLE);
         self.set(AER + 0x08, 4, 0x0040_0000);
-        self.set_writable(AER + 0x08, 4, 0x01ff_f030);
+        self.set_writable(AER + 0x08, 4, UNCORRECTABLE);
         self.set(AER + 0x0c, 4, 0x0044_0000);
-        self.set_writable(AER + 0x0c, 4, 0x01ff_f030);
-        self.set_write_one_clears(AER + 0x10, 4, 0x0000_f1c1);
+        self.set_writable(AER + 0x0c, 4, UNCORRECTABLE);
+        self.set_write_one_clears(AER + 0x10, 4, CORRECTABLE);
         self.set(AER + 0x14, 4, 0x0000_2000);
-        self.set_writable(AER + 0x14, 4, 0x0000_f1c1);
-        self.set_writable(AER + 0x18, 4, 0x0000_0140);
+        self.set_writable(AER + 0x14, 4, CORRECTABLE);
 
         self.set(LTR, 4, 0x1601_0018);
         self.set_writable(LTR + 4, 4, 0x1fff_1fff);
 
         self.set(TPH, 4, 0x1701_0017);
         self.set(TPH + 4, 4, 0x0001_0205);
-        self.set_writable(TPH + 8, 4, 0x0000_0307);
+        self.set_writable(TPH + 8, 4, 0x0000_0107);
+        self.set_writable(TPH + 0xc, 4, 0x00ff_00ff);
 
         self.set(VC, 4, 0x2001_0002);
         self.set(VC + 0x04, 4, 0x0000_0011);
         self.set(VC + 0x08, 4, 0x0000_0001);
+        self.set_writable(VC + 0x0c, 2, 0x000e);
         self.set(VC + 0x14, 4, 0x8000_00ff);
         self.set_writable(VC + 0x14, 4, 0x0000_00fe);
         self.set(VC + 0x20, 4, 0x0100_0000);
@@ -176,8 +184,12 @@ impl ConfigSpace {
         if !matches!(size, 1 | 2 | 4) || offset.checked_add(size).is_none_or(|end| end > SIZE) {
             return false;
         }
-        for (index, new) in value.to_le_bytes().into_iter().take(size).enumerate() {
+        for (index, mut new) in value.to_le_bytes().into_iter().take(size).enumerate() {
             let at = offset + index;
+            if at == PMCSR && matches!(new & POWER_STATE, 1 | 2) {
+                // A write of a state that is not supported is discarded.
+                new = self.values.get(at).copied().unwrap_or_default();
+            }
             let byte = (
                 self.values.get_mut(at),
                 self.writable.get(at),

@@ -141,6 +141,9 @@ macro_rules! opcodes {
         impl Opcode {
             $(#[doc = $name] pub const $constant: Self = Self($code);)*
 
+            /// The operations that the specification defines, a bit each.
+            pub(crate) const DEFINED: u64 = 0 $(| 1 << $code)*;
+
             /// The name that §8.1.2 gives, or "Reserved".
             pub const fn name(self) -> &'static str {
                 match self {

@@ -133,7 +133,7 @@ impl Dsa {
         for queue in &mut self.queues {
             queue.reset_all();
         }
-        self.msix.reset_permissions();
+        self.msix.reset_by_command();
         self.ims.reset();
         self.handles.revoke_all();
         self.perfmon = Perfmon::default();
@@ -228,19 +228,23 @@ impl Dsa {
             return;
         };
         if size == 8 {
-            self.write_word(
-                first,
-                RegisterWrite {
-                    value: low32(value),
-                    lanes: u32::MAX,
-                },
-                bus,
-            );
-            let high = RegisterWrite {
-                value: low32(value >> 32),
-                lanes: u32::MAX,
-            };
-            self.write_word(first + 4, high, bus);
+            // Half of a message address that the IMS discards is discarded too.
+            let is_ims_address = first >= registers::IMS && first.is_multiple_of(16);
+            if is_ims_address && value >> 20 != 0xfee {
+                self.bench.violations.record(format!(
+                    "BAR0 {offset:#x}: IMS message address {value:#x} is outside 0xFEExxxxx and \
+                     discarded"
+                ));
+                return;
+            }
+            let mut halves = [(first, low32(value)), (first + 4, low32(value >> 32))];
+            if Perfmon::takes_upper_half_first(first) {
+                halves.reverse();
+            }
+            for (word, value) in halves {
+                let lanes = u32::MAX;
+                self.write_word(word, RegisterWrite { value, lanes }, bus);
+            }
         } else {
             let lanes = low32((u64::MAX >> (64 - 8 * size)) << shift);
             self.write_word(
@@ -427,6 +431,8 @@ impl Dsa {
                     self.send(message, bus);
                 }
             }
+            // The other half of an 8-byte access to a 4-byte register.
+            _ if write.ones() == 0 => {}
             _ => self.bench.violations.record(format!(
                 "BAR0 {offset:#x}: {:#x} written where no writable register is",
                 write.ones()

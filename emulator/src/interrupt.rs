@@ -225,9 +225,11 @@ impl MsixTable {
         }
     }
 
-    /// Reset Device clears the permissions and keeps the table.
-    pub(crate) fn reset_permissions(&mut self) {
+    /// Reset Device clears permissions and pending bits, and keeps the table
+    /// [Table 9-3].
+    pub(crate) fn reset_by_command(&mut self) {
         self.permissions.fill(0);
+        self.pending.fill(false);
     }
 
     fn release(&mut self, index: usize) -> Option<Message> {
@@ -282,7 +284,9 @@ impl ImsTable {
         let entry = self.entries.get_mut(index)?;
         let old = entry.word(word);
         if word <= DATA {
-            let value = write.onto(old, u32::MAX);
+            // Bits 1:0 of an address are ignored.
+            let writable = if word == ADDRESS_LOW { !0b11 } else { u32::MAX };
+            let value = write.onto(old, writable);
             if value != old && entry.control & MASK == 0 {
                 violations.record(format!(
                     "IMS {index}: address or data changed while unmasked, a message could be torn"

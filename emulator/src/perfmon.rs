@@ -7,6 +7,7 @@
 use crate::bits::{bit, field, low32};
 use crate::completion::Status;
 use crate::interrupt::RegisterWrite;
+use crate::registers::PERFMON;
 
 const COUNTERS: usize = 4;
 const COUNTER_WIDTH: u64 = 48;
@@ -35,6 +36,14 @@ const EVNTCAP: u64 = 0x80;
 const CNTRCFG: u64 = 0x100;
 const CNTRDATA: u64 = 0x200;
 
+/// CNTRCFG: events, category, freeze and interrupt on overflow, Enable.
+const CONFIGURATION: u64 = 0x0fff_ffff_0000_0f07;
+const ENABLE: u64 = 1;
+/// CNTRDATA: as many bits as a counter has.
+const VALUE: u64 = u64::MAX >> (64 - COUNTER_WIDTH);
+/// PERFFRZ with every counter frozen.
+const ALL_COUNTERS: u32 = (1 << COUNTERS) - 1;
+
 /// Something that can be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
@@ -43,16 +52,6 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// A shared queue accepted a descriptor.
-    pub(crate) const SHARED_ACCEPTED: Self = Self {
-        category: QUEUES,
-        bit: 0x01,
-    };
-    /// A shared queue answered retry.
-    pub(crate) const SHARED_RETRIED: Self = Self {
-        category: QUEUES,
-        bit: 0x02,
-    };
     /// A dedicated queue accepted a descriptor.
     pub(crate) const DEDICATED_ACCEPTED: Self = Self {
         category: QUEUES,
@@ -76,6 +75,22 @@ impl Event {
         bit: 0x10,
     };
 
+    /// A shared queue accepted a descriptor through such a portal.
+    pub(crate) fn shared_accepted(limited: bool) -> Self {
+        Self {
+            category: QUEUES,
+            bit: if limited { 0x01 } else { 0x04 },
+        }
+    }
+
+    /// A shared queue answered retry at such a portal.
+    pub(crate) fn shared_retried(limited: bool) -> Self {
+        Self {
+            category: QUEUES,
+            bit: if limited { 0x02 } else { 0x08 },
+        }
+    }
+
     /// What a completion with this status counts as.
     pub(crate) fn of_completion(status: Status) -> Self {
         match status {
@@ -88,7 +103,7 @@ impl Event {
     /// The events that exist, by category.
     fn of_category(category: u64) -> u64 {
         match category {
-            QUEUES => 0x33,
+            QUEUES => 0x3f,
             COMPLETIONS => 0x1c,
             _ => 0,
         }
@@ -105,7 +120,9 @@ struct Counter {
 #[derive(Debug, Default)]
 pub(crate) struct Perfmon {
     counters: [Counter; COUNTERS],
-    frozen: bool,
+    /// PERFFRZ, a bit for each counter.
+    frozen: u32,
+    /// OVFSTATUS likewise.
     overflowed: u32,
 }
 
@@ -116,16 +133,19 @@ impl Perfmon {
         for (index, counter) in self.counters.iter_mut().enumerate() {
             let configuration = counter.configuration;
             let counts = bit(configuration, 0)
+                && self.frozen >> index & 1 == 0
                 && field(configuration, 11, 8) == event.category
                 && field(configuration, 59, 32) & event.bit != 0;
-            if self.frozen || !counts {
+            if !counts {
                 continue;
             }
-            counter.value = (counter.value + 1) & (u64::MAX >> (64 - COUNTER_WIDTH));
+            counter.value = (counter.value + 1) & VALUE;
             if counter.value == 0 {
                 self.overflowed |= 1 << index;
                 interrupt |= bit(configuration, 1);
-                self.frozen |= bit(configuration, 2);
+                if bit(configuration, 2) {
+                    self.frozen = ALL_COUNTERS;
+                }
             }
         }
         interrupt
@@ -153,6 +173,10 @@ impl Perfmon {
     pub(crate) fn write(&mut self, offset: u64, write: RegisterWrite) {
         match offset {
             PERFRST => {
+                if write.ones() & 1 != 0 {
+                    self.frozen = 0;
+                    self.overflowed = 0;
+                }
                 for counter in &mut self.counters {
                     if write.ones() & 1 != 0 {
                         counter.configuration = 0;
@@ -162,36 +186,54 @@ impl Perfmon {
                     }
                 }
             }
-            PERFFRZ => self.frozen = write.ones() & 1 != 0,
+            PERFFRZ => self.frozen = write.onto(self.frozen, ALL_COUNTERS),
             OVFSTATUS => self.overflowed &= !write.ones(),
-            CNTRCFG..CNTRDATA => {
-                self.write_half(offset, CNTRCFG, write, |counter| &mut counter.configuration)
-            }
+            CNTRCFG..CNTRDATA => self.write_configuration(offset - CNTRCFG, write),
             CNTRDATA..0x300 => {
-                self.write_half(offset, CNTRDATA, write, |counter| &mut counter.value)
+                if let Some(counter) = self.counters.get_mut(index(offset - CNTRDATA)) {
+                    counter.value = onto_half(counter.value, offset, write, VALUE);
+                }
             }
             _ => {}
         }
     }
 
-    fn write_half(
-        &mut self,
-        offset: u64,
-        base: u64,
-        write: RegisterWrite,
-        pick: impl Fn(&mut Counter) -> &mut u64,
-    ) {
-        let index = usize::try_from((offset - base) / 8).unwrap_or(usize::MAX);
-        let shift = if offset.is_multiple_of(8) { 0 } else { 32 };
-        if let Some(counter) = self.counters.get_mut(index) {
-            let quad = pick(counter);
-            let new = u64::from(write.onto(low32(*quad >> shift), u32::MAX));
-            *quad = *quad & !(u64::from(u32::MAX) << shift) | new << shift;
+    /// Whether an 8-byte write at `offset` of BAR0 begins with its upper half:
+    /// the bit that locks CNTRCFG stands in the lower one.
+    pub(crate) fn takes_upper_half_first(offset: u64) -> bool {
+        (PERFMON + CNTRCFG..PERFMON + CNTRDATA).contains(&offset)
+    }
+
+    /// Only Enable can be written while it is set [Table 9-8].
+    fn write_configuration(&mut self, offset: u64, write: RegisterWrite) {
+        let index = index(offset);
+        let Some(counter) = self.counters.get_mut(index) else {
+            return;
+        };
+        let writable = if bit(counter.configuration, 0) {
+            ENABLE
+        } else {
+            CONFIGURATION
+        };
+        counter.configuration = onto_half(counter.configuration, offset, write, writable);
+        if !bit(counter.configuration, 0) {
+            self.frozen &= !(1 << index);
         }
     }
 
     fn counter(&self, bytes: u64) -> Counter {
-        let index = usize::try_from(bytes / 8).unwrap_or(usize::MAX);
-        self.counters.get(index).copied().unwrap_or_default()
+        self.counters.get(index(bytes)).copied().unwrap_or_default()
     }
+}
+
+/// The counter whose register is `bytes` into an array of 8-byte registers.
+fn index(bytes: u64) -> usize {
+    usize::try_from(bytes / 8).unwrap_or(usize::MAX)
+}
+
+/// Writes the half of `quad` that `offset` names, as far as `writable` allows.
+fn onto_half(quad: u64, offset: u64, write: RegisterWrite, writable: u64) -> u64 {
+    let shift = if offset.is_multiple_of(8) { 0 } else { 32 };
+    let half = write.onto(low32(quad >> shift), low32(writable >> shift));
+    quad & !(u64::from(u32::MAX) << shift) | u64::from(half) << shift
 }

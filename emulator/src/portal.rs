@@ -88,7 +88,7 @@ impl Dsa {
             sequence: self.scheduler.take_sequence(),
         };
         let submission = Submission { descriptor, origin };
-        self.count(queue, transaction, fate, bus);
+        self.count(queue, page, transaction, fate, bus);
         match fate {
             Admission::Accepted => {
                 self.claim_completion_record(&submission);
@@ -147,6 +147,7 @@ impl Dsa {
     fn count(
         &mut self,
         index: usize,
+        page: Page,
         transaction: Transaction,
         admission: Admission,
         bus: &mut dyn Bus,
@@ -164,9 +165,9 @@ impl Dsa {
         }
         let event = match admission {
             Admission::Accepted if dedicated => Event::DEDICATED_ACCEPTED,
-            Admission::Accepted => Event::SHARED_ACCEPTED,
+            Admission::Accepted => Event::shared_accepted(page.limited),
             Admission::Full if dedicated => Event::DEDICATED_FULL,
-            Admission::Full => Event::SHARED_RETRIED,
+            Admission::Full => Event::shared_retried(page.limited),
             Admission::Ignored => return,
         };
         self.count_event(event, bus);

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use crate::bits::{bit, field, low8, low16, low32, mask};
 use crate::bus::{Pasid, Requester};
+use crate::descriptor::Opcode;
 use crate::engine::Submission;
 use crate::identity::Identity;
 use crate::interrupt::{RegisterWrite, Table};
@@ -62,6 +63,7 @@ const OCCUPANCY_HANDLE: usize = 4;
 const OCCUPANCY_LIMIT: usize = 5;
 const STATUS: usize = 6;
 const OPCFG: usize = 8;
+const OPCFG_END: usize = 10;
 
 /// WQCFG 6 bit 16: an occupancy interrupt has been generated.
 const OCCUPANCY_INTERRUPT_GENERATED: u32 = 1 << 16;
@@ -189,8 +191,16 @@ impl WorkQueue {
             }
             LIMITS => when(configuration, low32(mask(8, 0))),
             OCCUPANCY_HANDLE => when(mode, low32(mask(16, 0))),
+            // The limit is locked while the interrupt is enabled.
+            OCCUPANCY_LIMIT if self.bit(OCCUPANCY_LIMIT, 16) => 1 << 16,
             OCCUPANCY_LIMIT => low32(mask(16, 0)),
-            OPCFG.. => when(configuration && rules.operation_configuration, u32::MAX),
+            // Only operations that the specification defines have a bit, all of
+            // them below 64.
+            OPCFG..OPCFG_END => {
+                let allowed = configuration && rules.operation_configuration;
+                let shift = 32 * (index - OPCFG);
+                when(allowed, low32(Opcode::DEFINED >> shift))
+            }
             _ => 0,
         }
     }
@@ -294,27 +304,32 @@ impl WorkQueue {
         operations
     }
 
-    /// Where the occupancy interrupt goes, if one is enabled.
-    pub(crate) fn occupancy_target(&self) -> Option<(Table, u16)> {
+    /// Where the occupancy interrupt would go.
+    pub(crate) fn occupancy_target(&self) -> (Table, u16) {
         let table = if self.bit(OCCUPANCY_HANDLE, 16) {
             Table::Ims
         } else {
             Table::Msix
         };
         let handle = low16(u64::from(self.bits(OCCUPANCY_HANDLE, 15, 0)));
-        self.bit(OCCUPANCY_LIMIT, 16).then_some((table, handle))
+        (table, handle)
+    }
+
+    /// WQ Occupancy Interrupt Enable.
+    pub(crate) fn has_occupancy_interrupt(&self) -> bool {
+        self.bit(OCCUPANCY_LIMIT, 16)
     }
 
     /// Takes note that the occupancy fell; returns the interrupt that is due.
     pub(crate) fn take_occupancy_interrupt(&mut self) -> Option<(Table, u16)> {
-        let target = self.occupancy_target()?;
         let limit = self.bits(OCCUPANCY_LIMIT, 15, 0) as usize;
+        let wanted = self.has_occupancy_interrupt();
         let generated = self.words[STATUS] & OCCUPANCY_INTERRUPT_GENERATED != 0;
-        if generated || self.entries.len() > limit {
+        if !wanted || generated || self.entries.len() > limit {
             return None;
         }
         self.words[STATUS] |= OCCUPANCY_INTERRUPT_GENERATED;
-        Some(target)
+        Some(self.occupancy_target())
     }
 }
 
