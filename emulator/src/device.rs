@@ -421,6 +421,7 @@ impl Dsa {
                         &mut self.bench.violations,
                     );
                 }
+                self.raise_occupancy_interrupts(bus);
             }
             r::IMS.. => {
                 let (slot, word) = table(r::IMS, r::MESSAGE_STRIDE);
@@ -491,6 +492,25 @@ impl Dsa {
     pub(crate) fn count_event(&mut self, event: Event, bus: &mut dyn Bus) {
         if self.perfmon.count(event) {
             self.raise_cause(registers::INTCAUSE_PERFMON, bus);
+        }
+    }
+
+    /// Raises the occupancy interrupts that are due, each through the entry
+    /// that its queue names. PASID and Ignore are for descriptor completions
+    /// [§3.7], and INTCAUSE is for entry 0 of the MSI-X table [§9.2.11].
+    pub(crate) fn raise_occupancy_interrupts(&mut self, bus: &mut dyn Bus) {
+        for queue in 0..self.queues.len() {
+            let due = self.queues.get_mut(queue);
+            let target = due.and_then(WorkQueue::take_occupancy_interrupt);
+            let entry = target.and_then(|(table, handle)| {
+                let index = self.resolve_handle(table, handle)?;
+                Some((table, index))
+            });
+            match entry {
+                Some((Table::Msix, 0)) => self.raise_cause(registers::INTCAUSE_OCCUPANCY, bus),
+                Some((table, index)) => self.raise(table, index, bus),
+                None => {}
+            }
         }
     }
 

@@ -320,10 +320,11 @@ impl WorkQueue {
         self.bit(OCCUPANCY_LIMIT, 16)
     }
 
-    /// Takes note that the occupancy fell; returns the interrupt that is due.
+    /// The occupancy interrupt, if one is due: the occupancy is at the limit or
+    /// below, and the last one has been acknowledged [§9.2.24].
     pub(crate) fn take_occupancy_interrupt(&mut self) -> Option<(Table, u16)> {
         let limit = self.bits(OCCUPANCY_LIMIT, 15, 0) as usize;
-        let wanted = self.has_occupancy_interrupt();
+        let wanted = self.has_occupancy_interrupt() && self.state != QueueState::Disabled;
         let generated = self.words[STATUS] & OCCUPANCY_INTERRUPT_GENERATED != 0;
         if !wanted || generated || self.entries.len() > limit {
             return None;

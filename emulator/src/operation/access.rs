@@ -122,6 +122,8 @@ pub(super) struct Operands<'memory, 'bus> {
     memory: &'memory mut Memory<'bus>,
     block_on_fault: bool,
     reports_page_faults: bool,
+    /// The last byte that was to be written so far.
+    last_written: Option<u64>,
 }
 
 impl<'memory, 'bus> Operands<'memory, 'bus> {
@@ -134,7 +136,19 @@ impl<'memory, 'bus> Operands<'memory, 'bus> {
             memory,
             block_on_fault,
             reports_page_faults,
+            last_written: None,
         }
+    }
+
+    /// The address of the last byte that was written through this, or lost.
+    pub(super) fn last_written(&self) -> Option<u64> {
+        self.last_written
+    }
+
+    /// Reads a byte to see that the writes before it have arrived
+    /// [§8.1.3.1 "Cache Control Hints"].
+    pub(super) fn read_back(&mut self, address: u64) -> Result<(), TransferError> {
+        self.memory.read(address, &mut [0])
     }
 
     /// Reads `data.len()` bytes at `offset` of `region`.
@@ -177,6 +191,10 @@ impl<'memory, 'bus> Operands<'memory, 'bus> {
             let behind = region.bytes_to_page_end(offset + stop.transferred as u64);
             done += at_most(behind, data.len());
         }
+        let last = (data.len() as u64).checked_sub(1);
+        let end = last.and_then(|last| offset.checked_add(last));
+        let address = end.and_then(|end| region.base.checked_add(end));
+        self.last_written = address.or(self.last_written);
         Ok(())
     }
 

@@ -75,6 +75,10 @@ pub(crate) struct Execution {
     work: Work,
     block_on_fault: bool,
     reports_page_faults: bool,
+    /// The descriptor asks for a destination readback.
+    reads_back: bool,
+    /// The last byte of the destination that was written, or lost.
+    last_written: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -119,6 +123,8 @@ impl Execution {
             work,
             block_on_fault: descriptor.flags().contains(Flags::BLOCK_ON_FAULT),
             reports_page_faults: capabilities.reports_page_faults,
+            reads_back: descriptor.flags().contains(Flags::CACHE_CONTROL_2),
+            last_written: None,
         }
     }
 
@@ -143,9 +149,21 @@ impl Execution {
             Work::Crc(work) => work.advance(operands, budget),
             Work::Dif(work) => work.advance(operands, budget),
         };
-        if let Some(outcome) = outcome {
-            self.work = Work::Finished(outcome);
+        self.last_written = operands.last_written().or(self.last_written);
+        let outcome = self.read_back(outcome?, operands);
+        self.work = Work::Finished(outcome);
+        Some(outcome)
+    }
+
+    /// What becomes of an outcome after the destination readback, which only a
+    /// descriptor that completed successfully does [§8.1.3.1].
+    fn read_back(&mut self, outcome: Outcome, operands: &mut Operands<'_, '_>) -> Outcome {
+        let wanted = std::mem::take(&mut self.reads_back) && outcome.status.is_success();
+        match self.last_written.filter(|_| wanted) {
+            Some(address) if operands.read_back(address).is_err() => {
+                Outcome::new(Status::WRITE_HARDWARE_ERROR)
+            }
+            _ => outcome,
         }
-        outcome
     }
 }

@@ -4,8 +4,7 @@
 //! with Dualcast"].
 //!
 //! Cache control and strict ordering change nothing here: the bus carries out
-//! writes at once and in order. For the same reason destination readback would
-//! tell nothing that the write itself did not.
+//! writes at once and in order.
 
 use crate::bits::low8;
 use crate::completion::{Operand, Outcome, Status};

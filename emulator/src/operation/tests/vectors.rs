@@ -338,6 +338,31 @@ fn without_ats_writes_are_lost_and_reads_end_in_a_hardware_error() {
     }
 }
 
+/// [§8.1.3.1 "Cache Control Hints", Table 5-6 code 0x21] Without ATS it is the
+/// destination readback that finds a lost write, if the last byte was lost.
+#[test]
+fn destination_readback_notices_that_the_last_page_is_missing() {
+    let silent = Capabilities {
+        reports_page_faults: false,
+        ..EVERYTHING
+    };
+    let flags = record_flags() | Flags::CACHE_CONTROL_2;
+    let copy = Build::new(Opcode::MEMORY_MOVE, flags);
+    let copy = copy.transfer(BASE, BASE + 8 * PAGE, 3 * PAGE).done();
+    for (missing, status) in [
+        (None, Status::SUCCESS),
+        (Some(9), Status::SUCCESS),
+        (Some(10), Status::WRITE_HARDWARE_ERROR),
+    ] {
+        let mut machine = Machine::new(&mut Random::new(1));
+        if let Some(page) = missing {
+            machine.pages[page] = Page::Absent;
+        }
+        let outcome = run_under(&silent, &mut machine, &copy, 0);
+        assert_eq!(outcome, Outcome::new(status), "{missing:?}");
+    }
+}
+
 /// What stands behind the bus is not trusted to count.
 #[test]
 fn bus_that_claims_to_have_transferred_too_much_is_not_believed() {
