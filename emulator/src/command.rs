@@ -51,6 +51,7 @@ pub(crate) struct CommandError(pub(crate) u8);
 impl CommandError {
     const UNSUPPORTED: Self = Self(0x01);
     const INVALID_WQ_INDEX: Self = Self(0x02);
+    const HARDWARE: Self = Self(0x03);
     const RESERVED_FIELD: Self = Self(0x04);
     const DEVICE_HALTED: Self = Self(0x05);
 
@@ -339,6 +340,8 @@ impl Dsa {
         };
         let (error, result) = match then {
             Then::Fail(error) => (error.0, 0),
+            // The device halted meanwhile, and stays halted.
+            _ if self.state == DeviceState::Halt => (CommandError::HARDWARE.0, 0),
             Then::Answer(handle) => (0, handle),
             then => {
                 self.carry_out(then);

@@ -383,6 +383,8 @@ impl Dsa {
             r::EVLSTATUS..0xf8 => {
                 self.event_log
                     .write_status(index(offset - r::EVLSTATUS, 4), write);
+                // There may be room now for what waits for it.
+                self.settle(bus.now_ns(), bus);
             }
             r::GRPCFG..r::MSIXPERM => {
                 let (group, word) = table(r::GRPCFG, r::GRPCFG_STRIDE);

@@ -236,6 +236,16 @@ impl EventLog {
         })
     }
 
+    /// How many entries can be appended before the log is full.
+    pub(crate) fn room(&self) -> u16 {
+        let (size, head, tail) = (self.size(), self.head(), self.tail());
+        if tail < head {
+            head - tail - 1
+        } else {
+            size.saturating_sub(tail - head + 1)
+        }
+    }
+
     /// Moves the tail behind an entry that was written. Returns whether an
     /// interrupt is due: where they are enabled, and none is pending.
     pub(crate) fn advance(&mut self, interrupts_enabled: bool) -> bool {

@@ -76,8 +76,9 @@ pub(crate) struct WorkQueue {
     reset_words: [u32; 16],
     pub(crate) state: QueueState,
     pub(crate) entries: VecDeque<Submission>,
-    /// What this queue is owed by the arbiter of its group.
-    pub(crate) arbitration_credit: i64,
+    /// How often this queue was served since the arbiter of its group began a
+    /// new round.
+    pub(crate) turns_taken: u32,
     /// Whose turn it is where a batch of this queue is in progress.
     pub(crate) batch_goes_first: bool,
     /// The bench wants the queue to look full.
@@ -110,7 +111,7 @@ impl WorkQueue {
             reset_words: words,
             state: QueueState::Disabled,
             entries: VecDeque::new(),
-            arbitration_credit: 0,
+            turns_taken: 0,
             batch_goes_first: true,
             held_full: false,
             counters: QueueCounters::default(),

@@ -1,149 +1,143 @@
-//! Faults on demand, violations, the report and the trace.
+//! Faults on demand: every command of the bench, and what is said to a wrong
+//! one.
 
 mod support;
 
-use support::{Bytes, CRAV, QueueSetup, RCI, RCR, Rig, memory_move};
+use support::registers as r;
+use support::{
+    Bytes, LIMITED_IMS, LIMITED_MSIX, QueueSetup, Rig, batch, memory_move, message, no_op,
+};
 
+const LIST: u64 = 0x10_0000;
 const DATA: u64 = 0x20_0000;
 const RECORD: u64 = 0x30_0000;
-const HALT: u32 = 3;
 
 fn ready() -> Rig {
     let mut rig = Rig::with_queue("", QueueSetup::default());
-    rig.machine.map(None, DATA, 0x4_0000, true);
-    rig.machine.map(None, RECORD, 0x1000, true);
-    rig.machine.messages.clear();
+    map(&mut rig);
     rig
 }
 
+fn map(rig: &mut Rig) {
+    rig.machine.map(None, LIST, 0x1000, true);
+    rig.machine.map(None, DATA, 0x2_0000, true);
+    rig.machine.map(None, RECORD, 0x1000, true);
+}
+
 fn ping(index: u64) -> Bytes {
-    Bytes::new(0, CRAV | RCR | RCI)
-        .record(RECORD + 32 * index)
-        .handle(1)
-}
-
-fn status(rig: &Rig, index: u64) -> u8 {
-    rig.machine.peek_byte(None, RECORD + 32 * index)
-}
-
-/// [341204 §5.7, §9.2.10] Each halt shows its reset type, interrupts, refuses
-/// submissions and commands, and yields to that reset or a stronger one only.
-#[test]
-fn a_halt_yields_to_the_reset_that_it_names() {
-    for (word, reset_type) in [("software", 0), ("flr", 1), ("warm", 2), ("cold", 3)] {
-        let mut rig = ready();
-        rig.write32(0x88, 0b11);
-        rig.post(0, 1, &ping(0));
-        rig.control(&format!("halt {word}"));
-        assert_eq!(rig.read32(0x90), HALT | reset_type << 2, "{word}");
-        assert_eq!(rig.read32(0x98), 1 << 4, "INTCAUSE");
-        assert_eq!(rig.machine.messages, [(0xfee0_0000, 0x100)]);
-        rig.run();
-        assert_eq!(status(&rig, 0), 0, "abandoned");
-        rig.post(0, 1, &ping(1));
-        assert!(!rig.enqueue(0, 1, &ping(1)), "retry");
-        rig.run();
-        assert_eq!(status(&rig, 1), 0);
-
-        assert_eq!(rig.command(1 << 20), 0x05, "Enable Device while halted");
-        let reset = rig.command(5 << 20);
-        assert_eq!(
-            reset,
-            if reset_type == 0 { 0 } else { 0x05 },
-            "Reset Device"
-        );
-        let halted = |rig: &mut Rig| rig.read32(0x90) & 3 == HALT;
-        assert_eq!(halted(&mut rig), reset_type > 0);
-        assert!(rig.config_write(0x48, 2, 0x8000), "initiates FLR");
-        rig.dsa.reset();
-        assert_eq!(halted(&mut rig), reset_type > 1, "after FLR");
-        rig.dsa.reset();
-        assert_eq!(halted(&mut rig), reset_type > 2, "after a platform reset");
-    }
-}
-
-/// [341204 §9.1] Pulling bus mastering or PASID from under a running device.
-#[test]
-fn changing_pci_enables_while_enabled_halts_the_device() {
-    for (offset, value) in [(0x04, 0x0002), (0x236, 0), (0x226, 0x8000), (0x244, 1)] {
-        let mut rig = ready();
-        rig.config_write(offset, 2, value);
-        assert_eq!(rig.read32(0x90), HALT | 1 << 2, "needs FLR");
-        assert_eq!(rig.software_error()[0], 1 | 0x51 << 8);
-        assert_eq!(rig.dsa.violations().len(), 1);
-    }
-    let mut rig = Rig::new("");
-    rig.config_write(0x04, 2, 0x0002);
-    assert_eq!(rig.read32(0x90), 0, "harmless while Disabled");
+    no_op(RECORD + 32 * index).interrupt(1)
 }
 
 #[test]
 fn a_command_can_hang_until_a_reset() {
     let mut rig = ready();
     rig.control("hang-command");
-    rig.write32(0xa0, 3 << 20);
+    rig.start(r::DRAIN_ALL | r::REQUEST_INTERRUPT);
     rig.run_for(1_000_000_000);
-    assert_eq!(rig.read32(0xa8), 1 << 31, "still active");
-    rig.config_write(0x48, 2, 0x8000);
+    assert_eq!(rig.read32(r::CMDSTATUS), r::ACTIVE);
+    assert_eq!(rig.machine.messages, []);
+    // The rest of the device goes on.
+    rig.post(0, LIMITED_MSIX, &no_op(RECORD));
+    rig.run_for(1_000);
+    assert_eq!(rig.status(RECORD), 1);
+    rig.config_write(r::DEVCTL, 2, r::INITIATE_FLR);
     rig.dsa.reset();
-    assert_eq!(rig.read32(0xa8), 0);
-    assert_eq!(rig.command(5 << 20), 0);
+    assert_eq!(rig.read32(r::CMDSTATUS), 0);
+    assert_eq!(
+        rig.command(r::RESET_DEVICE),
+        0,
+        "the next one does not hang"
+    );
 }
 
 #[test]
 fn a_command_can_fail_with_any_code() {
     let mut rig = ready();
-    for code in [0x03, 0x11, 0x1a] {
+    for code in 1..=0xff {
         rig.control(&format!("fail-command {code:#x}"));
-        assert_eq!(rig.command(3 << 20), code);
-        assert_eq!(rig.command(3 << 20), 0, "only once");
+        assert_eq!(rig.command(r::DISABLE_DEVICE), code);
+        assert_eq!(rig.read32(r::GENSTS), r::ENABLED, "and does nothing");
+        assert_eq!(rig.command(r::DRAIN_ALL), 0, "only once");
     }
 }
 
 #[test]
-fn interrupts_can_be_lost_and_made_up() {
+fn interrupts_can_be_lost() {
     let mut rig = ready();
-    rig.control("lose-interrupts 2");
-    for index in 0..3 {
-        rig.post(0, 1, &ping(index));
-        rig.run();
-        assert_eq!(status(&rig, index), 1);
-    }
-    assert_eq!(rig.machine.messages.len(), 1);
+    rig.program_ims(1, (0xfee0_1000, 1), None);
+    rig.control("lose-interrupts 3");
+    rig.post(0, LIMITED_MSIX, &ping(0));
+    rig.post(0, LIMITED_IMS, &ping(1));
+    rig.run();
+    rig.command(r::DRAIN_ALL | r::REQUEST_INTERRUPT);
+    assert_eq!(rig.read32(r::INTCAUSE), r::CAUSE_COMMAND);
+    assert_eq!(rig.statuses(RECORD, 2), [1, 1]);
+    assert_eq!(rig.machine.messages, []);
+    rig.post(0, LIMITED_MSIX, &ping(2));
+    rig.run();
+    assert_eq!(rig.machine.messages, [message(1)]);
+}
+
+#[test]
+fn interrupts_can_be_made_up() {
+    let mut rig = ready();
     rig.control("spurious msix 4");
-    assert_eq!(rig.machine.messages.last(), Some(&(0xfee0_0000, 0x104)));
+    assert_eq!(rig.machine.messages, [message(4)]);
+    rig.program_ims(7, (0xfee0_1000, 7), None);
+    rig.control("spurious ims 7");
+    assert_eq!(rig.machine.messages.last(), Some(&(0xfee0_1000, 7)));
+    // A mask holds them back like any other; entries that are not there send
+    // nothing.
+    rig.write32(r::msix(4) + r::CONTROL, r::MASK);
+    rig.control("spurious msix 4");
+    for entry in ["msix 9", "ims 2048", "ims 65535"] {
+        rig.control(&format!("spurious {entry}"));
+    }
+    assert_eq!(rig.machine.messages.len(), 2);
+    rig.write32(r::msix(4) + r::CONTROL, 0);
+    assert_eq!(rig.machine.messages.len(), 3);
 }
 
 #[test]
 fn completions_can_come_late() {
     let mut rig = ready();
-    rig.control("delay-completions 1 1000000");
-    rig.post(0, 1, &ping(0));
+    rig.control("delay-completions 2 1000000");
+    for index in 0..3 {
+        rig.post(0, LIMITED_MSIX, &ping(index));
+    }
     rig.run_for(900_000);
-    assert_eq!(status(&rig, 0), 0);
+    assert_eq!(rig.statuses(RECORD, 3), [0, 0, 0]);
     rig.run_for(200_000);
-    assert_eq!(status(&rig, 0), 1);
-    rig.post(0, 1, &ping(1));
-    rig.run_for(1_000);
-    assert_eq!(status(&rig, 1), 1);
+    assert_eq!(rig.statuses(RECORD, 3), [1, 0, 0]);
+    rig.run_for(1_000_000);
+    assert_eq!(rig.statuses(RECORD, 3), [1, 1, 1], "the third is in time");
+    assert_eq!(rig.machine.messages, [message(1); 3]);
 }
 
+/// Read and write of a one-page move, then its record; without a fault, and
+/// with it on the first, second and third access.
 #[test]
 fn the_nth_access_can_fault() {
-    // With ATS: read, write of a one-page move; the third is its record.
-    for (nth, expected) in [(1, 0x03), (2, 0x83), (3, 0)] {
+    for (nth, expected, register) in [(1, 0x03, 0), (2, 0x83, 0), (3, 0x00, 0x1a), (4, 0x01, 0)] {
         let mut rig = Rig::new("");
         rig.enable_ats();
         rig.configure(0, QueueSetup::default());
         rig.enable(&[0]);
-        rig.machine.map(None, DATA, 0x4_0000, true);
-        rig.machine.map(None, RECORD, 0x1000, true);
+        map(&mut rig);
         rig.control(&format!("dma-fault {nth}"));
-        rig.post(0, 1, &memory_move(DATA, DATA + 0x1_0000, 4096, RECORD));
+        let descriptor = memory_move(DATA, DATA + 0x1_0000, 4096, RECORD);
+        rig.post(0, LIMITED_MSIX, &descriptor);
         rig.run();
-        assert_eq!(status(&rig, 0), expected, "access {nth}");
+        assert_eq!(rig.status(RECORD), expected, "access {nth}");
         let error = rig.software_error()[0] >> 8 & 0xff;
-        assert_eq!(error, if nth == 3 { 0x1a } else { 0 });
+        assert_eq!(error, register, "access {nth}");
+        // Once, and not again.
+        for _ in 0..2 {
+            rig.machine.poke(None, RECORD, &[0]);
+            rig.post(0, LIMITED_MSIX, &descriptor);
+            rig.run();
+        }
+        assert_eq!(rig.status(RECORD), 1);
     }
 }
 
@@ -152,163 +146,141 @@ fn errors_come_in_bursts() {
     let mut rig = ready();
     rig.control("error-burst 2 0x22");
     for index in 0..3 {
-        rig.post(0, 1, &ping(index));
+        rig.post(0, LIMITED_MSIX, &no_op(RECORD + 32 * index));
     }
     rig.run();
-    let all: Vec<u8> = (0..3).map(|index| status(&rig, index)).collect();
-    assert_eq!(all, [0x22, 0x22, 1]);
+    assert_eq!(rig.statuses(RECORD, 3), [0x22, 0x22, 1]);
     // 0x22 is recorded in SWERROR besides; the second one is lost there.
     assert_eq!(rig.software_error()[0] & 0xff03, 0x2203);
+
+    // Members of a batch count, and the batch itself comes first.
+    rig.control("error-burst 1 0x20");
+    for index in 0..2 {
+        let member = no_op(RECORD + 0x100 + 32 * index);
+        rig.machine.poke(None, LIST + 64 * index, &member.0);
+    }
+    rig.post(0, LIMITED_MSIX, &batch(LIST, 2, RECORD));
+    rig.run();
+    assert_eq!(rig.status(RECORD), 0x20);
+    assert_eq!(rig.statuses(RECORD + 0x100, 2), [0, 0]);
 }
 
 #[test]
 fn a_queue_can_stay_full() {
     let mut rig = ready();
     rig.control("queue-full 0 on");
-    rig.post(0, 1, &ping(0));
+    rig.post(0, LIMITED_MSIX, &ping(0));
     rig.run();
-    assert_eq!(status(&rig, 0), 0);
-    assert_eq!(rig.software_error()[0] >> 8 & 0xff, 0x53);
+    assert_eq!(rig.status(RECORD), 0);
+    assert_eq!(rig.software_error()[0], 0x5309);
     rig.control("queue-full 0 off");
-    rig.post(0, 1, &ping(0));
+    rig.post(0, LIMITED_MSIX, &ping(0));
     rig.run();
-    assert_eq!(status(&rig, 0), 1);
+    assert_eq!(rig.status(RECORD), 1);
+
+    let mut rig = Rig::with_queue("", QueueSetup::shared());
+    rig.control("queue-full 0 on");
+    for page in 0..4 {
+        assert!(!rig.enqueue(0, page, &Bytes::new(0, 0).trusted(1)));
+    }
+    rig.control("queue-full 0 off");
+    assert!(rig.enqueue(0, 0, &Bytes::new(0, 0).trusted(1)));
 }
 
 #[test]
 fn a_device_can_fall_off_the_bus() {
     let mut rig = ready();
     rig.control("all-ones on");
-    assert_eq!(rig.read32(0x90), u32::MAX);
-    assert_eq!(rig.read64(0x10), u64::MAX);
-    assert_eq!(rig.dsa.mmio_read(0, 0x10, 1), 0xff);
+    for (size, ones) in [(1, 0xff), (2, 0xffff), (4, 0xffff_ffff), (8, u64::MAX)] {
+        assert_eq!(rig.read(r::GENCAP, size), ones);
+        assert_eq!(rig.dsa.mmio_read(2, 0, size), ones);
+    }
     assert_eq!(rig.dsa.config_read(0, 4), u32::MAX);
-    rig.write32(0xa0, 2 << 20);
-    assert!(!rig.enqueue(0, 1, &ping(0)));
-    rig.post(0, 1, &ping(0));
+    rig.start(r::DISABLE_DEVICE);
+    rig.config_write(r::PCICMD, 2, 0);
+    assert!(!rig.enqueue(0, LIMITED_MSIX, &ping(0)));
+    rig.post(0, LIMITED_MSIX, &ping(0));
+    rig.run();
     rig.control("all-ones off");
     rig.run();
-    assert_eq!(rig.read32(0x90), 1, "nothing reached it");
-    assert_eq!(status(&rig, 0), 0);
+    assert_eq!(rig.read32(r::GENSTS), r::ENABLED, "nothing reached it");
+    assert_eq!(rig.dsa.config_read(r::PCICMD, 2), 0b110);
+    assert_eq!(rig.status(RECORD), 0);
+}
+
+/// What the commands mean is tested with interrupts and halts; here, that those
+/// of one kind of device are refused on another.
+#[test]
+fn handles_can_be_revoked_where_there_are_some() {
+    let mut rig = Rig::new("handle-commands=on");
+    assert_eq!(rig.control("revoke-handles"), "done");
+    assert_eq!(rig.read32(r::INTCAUSE), r::CAUSE_HANDLES_REVOKED);
+    let mut rig = ready();
+    let refused = rig.dsa.control("revoke-handles", &mut rig.machine);
+    let message = refused.expect_err("there are none");
+    assert!(message.contains("no interrupt handles"), "{message}");
 }
 
 #[test]
-fn a_wrong_command_is_answered_with_one_line() {
+fn help_names_every_command() {
     let mut rig = ready();
+    let help = rig.control("help");
+    for word in [
+        "report",
+        "clear-violations",
+        "trace",
+        "halt",
+        "hang-command",
+        "fail-command",
+        "lose-interrupts",
+        "spurious",
+        "delay-completions",
+        "dma-fault",
+        "error-burst",
+        "queue-full",
+        "all-ones",
+        "revoke-handles",
+    ] {
+        assert!(help.contains(word), "{word} is missing in '{help}'");
+    }
+    assert!(!help.contains('\n'));
+}
+
+/// One line, which names the word that is wrong.
+#[test]
+fn a_wrong_command_is_answered_with_one_line() {
     for (command, words) in [
         ("explode", "'explode' is not a command; commands: report"),
         ("", "'' is not a command"),
         ("halt", "'halt' is not a command"),
+        ("halt software now", "'halt software now' is not a command"),
         ("halt soon", "'soon' is no reset type"),
+        ("fail-command", "is not a command"),
+        ("fail-command 256", "'256' is not a number"),
+        ("fail-command 0x", "'0x' is not a number"),
+        ("lose-interrupts many", "'many' is not a number"),
+        ("lose-interrupts 4294967296", "'4294967296' is not a number"),
+        ("spurious pin 0", "neither msix nor ims"),
+        ("spurious msix 65536", "'65536' is not a number"),
+        ("delay-completions 1", "is not a command"),
+        ("delay-completions 1 -1", "'-1' is not a number"),
+        ("dma-fault -1", "'-1' is not a number"),
+        ("error-burst 1 256", "'256' is not a number"),
         ("queue-full 8 on", "there are only 8 queues"),
         ("queue-full 0 maybe", "neither on nor off"),
-        ("dma-fault -1", "'-1' is not a number"),
-        ("spurious pin 0", "neither msix nor ims"),
-        ("revoke-handles", "this device has no interrupt handles"),
+        ("all-ones maybe", "neither on nor off"),
         (
             "trace /nonexistent/trace",
             "cannot write /nonexistent/trace",
         ),
     ] {
+        if cfg!(miri) && command.starts_with("trace") {
+            continue;
+        }
+        let mut rig = ready();
         let answer = rig.dsa.control(command, &mut rig.machine);
         let message = answer.expect_err(command);
         assert!(message.contains(words), "{command}: {message}");
-        assert!(!message.contains('\n'));
+        assert!(!message.contains('\n'), "{command}: {message}");
     }
-}
-
-/// What a careless driver does.
-type Careless = fn(&mut Rig);
-
-/// What each kind of carelessness is recorded as.
-#[test]
-fn violations_name_what_was_done() {
-    let kinds: [(&str, Careless); 9] = [
-        ("GENCTRL: reserved bits", |rig| rig.write32(0x88, 0x80)),
-        ("MSIXPERM 1: reserved bits", |rig| rig.write32(0x808, 1)),
-        ("IMS 0: reserved bits", |rig| rig.write32(0x1_000c, 0x11)),
-        ("GENCFG: bits", |rig| rig.write32(0x80, 0)),
-        ("WQCFG 0 word 2", |rig| rig.write32(0x4008, 0)),
-        ("GRPCFG 0 word 0", |rig| rig.write32(0x400, 0)),
-        ("not naturally aligned", |rig| {
-            rig.dsa.mmio_write(0, 0x8a, 4, 0, &mut rig.machine);
-        }),
-        ("portals take 64 bytes", |rig| {
-            rig.dsa.mmio_write(2, 0x1000, 8, 0, &mut rig.machine);
-        }),
-        ("address or data changed while unmasked", |rig| {
-            rig.write32(0x1_000c, 0);
-            rig.write32(0x1_0008, 5);
-        }),
-    ];
-    for (words, act) in kinds {
-        let mut rig = ready();
-        act(&mut rig);
-        let found = rig.dsa.violations();
-        assert_eq!(found.len(), 1, "{words}: {found:?}");
-        assert!(found[0].contains(words), "{found:?}");
-    }
-}
-
-#[test]
-fn overlapping_completion_records_are_a_violation() {
-    let mut rig = ready();
-    rig.post(0, 1, &memory_move(DATA, DATA + 0x1_0000, 64, RECORD));
-    rig.post(0, 1, &memory_move(DATA, DATA + 0x2_0000, 64, RECORD + 32));
-    rig.run();
-    assert_eq!(rig.dsa.violations(), [] as [String; 0]);
-    rig.post(0, 1, &memory_move(DATA, DATA + 0x1_0000, 64, RECORD));
-    rig.post(0, 1, &memory_move(DATA, DATA + 0x2_0000, 64, RECORD));
-    rig.run();
-    assert_eq!(rig.dsa.violations().len(), 1);
-}
-
-#[test]
-fn the_report_counts_what_happened() {
-    let mut rig = ready();
-    rig.post(0, 1, &ping(0));
-    rig.run();
-    assert!(!rig.enqueue(0, 1, &ping(0)));
-    rig.machine.refuses_messages = true;
-    rig.post(0, 1, &ping(0));
-    rig.run();
-    let report: serde_json::Value = serde_json::from_str(&rig.control("report")).unwrap();
-    assert_eq!(report["device_id"], "0x0b25");
-    assert_eq!(report["state"], "Enabled");
-    assert_eq!(report["blocked_messages"], 1);
-    let queue = &report["queues"][0];
-    assert_eq!(queue["submitted"], 3);
-    assert_eq!(queue["accepted"], 2);
-    assert_eq!(queue["retried"], 1);
-    assert_eq!(queue["completed"], 2);
-}
-
-#[test]
-#[cfg_attr(miri, ignore = "Miri isolates the test from the file system")]
-fn the_trace_has_a_line_for_each_descriptor() {
-    let path = std::env::temp_dir().join(format!("dsa-trace-{}.json", std::process::id()));
-    let mut rig = ready();
-    rig.control(&format!("trace {}", path.display()));
-    rig.post(0, 3, &memory_move(DATA, DATA + 0x1_0000, 100, RECORD));
-    rig.run();
-    rig.post(0, 1, &ping(1));
-    rig.command(4 << 20);
-    rig.control("trace off");
-    rig.post(0, 1, &ping(2));
-    rig.run();
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    let lines: Vec<serde_json::Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert_eq!(lines.len(), 2);
-    assert_eq!(lines[0]["queue"], 0);
-    assert_eq!(lines[0]["size"], 100);
-    assert_eq!(lines[0]["portal"], "ims");
-    assert_eq!(lines[0]["fate"], "completed");
-    assert_eq!(lines[0]["status"], 1);
-    assert_eq!(lines[0]["handle"], serde_json::Value::Null);
-    assert_eq!(lines[1]["fate"], "abandoned");
-    assert_eq!(lines[1]["handle"], 1);
 }

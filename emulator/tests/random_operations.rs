@@ -6,8 +6,8 @@ mod support;
 use support::drive::drive;
 
 /// Runs, and bytes of each; a byte is about a quarter of an operation.
-const RUNS: u64 = if cfg!(miri) { 3 } else { 3_000 };
-const BYTES: usize = if cfg!(miri) { 256 } else { 2_048 };
+const RUNS: u64 = if cfg!(miri) { 4 } else { 3_000 };
+const BYTES: usize = if cfg!(miri) { 384 } else { 2_048 };
 
 /// A generator of our own keeps every run repeatable from its number.
 /// [G. Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8 (2003)]

@@ -2,16 +2,14 @@
 
 use super::batch::BatchId;
 use super::{DISPATCH_NS, Job, Phase, Submission};
-use crate::bus::Bus;
 use crate::descriptor::Opcode;
 use crate::device::Dsa;
 use crate::identity::BATCHES_PER_ENGINE;
-use crate::interrupt::Table;
-use crate::registers::{DeviceState, INTCAUSE_OCCUPANCY};
+use crate::registers::DeviceState;
 
 impl Dsa {
     /// Gives each idle engine the next descriptor of its group.
-    pub(super) fn dispatch(&mut self, now: u64, bus: &mut dyn Bus) {
+    pub(super) fn dispatch(&mut self, now: u64) {
         if self.state == DeviceState::Halt {
             return;
         }
@@ -26,7 +24,7 @@ impl Dsa {
                 .iter()
                 .position(|group| group.has_engine(engine));
             if let (true, Some(group)) = (idle, group)
-                && let Some(job) = self.choose(group, now, bus)
+                && let Some(job) = self.choose(group, now)
                 && let Some(place) = self.scheduler.engines.get_mut(engine)
             {
                 *place = Some(job);
@@ -34,10 +32,8 @@ impl Dsa {
         }
     }
 
-    /// The next descriptor of a group. Queues with work take turns in
-    /// proportion to their priority: each earns its priority at every choice,
-    /// the richest one goes and pays what all have earned.
-    fn choose(&mut self, group: usize, now: u64, bus: &mut dyn Bus) -> Option<Job> {
+    /// The next descriptor of a group [§4.1 "Work Dispatch Priority"].
+    fn choose(&mut self, group: usize, now: u64) -> Option<Job> {
         let members: Vec<usize> = {
             let group = self.groups.get(group)?;
             (0..self.queues.len())
@@ -46,28 +42,14 @@ impl Dsa {
         };
         let room_for_batches = self.has_room_for_batch(group);
         let eligible: Vec<usize> = members
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|queue| {
                 self.startable_batch(*queue).is_some()
                     || self.head(*queue, room_for_batches).is_some()
             })
             .collect();
-
-        let mut stake = 0;
-        for index in &eligible {
-            if let Some(queue) = self.queues.get_mut(*index) {
-                queue.arbitration_credit += i64::from(queue.priority());
-                stake += i64::from(queue.priority());
-            }
-        }
-        let credit = |index: &usize| {
-            self.queues
-                .get(*index)
-                .map(|queue| queue.arbitration_credit)
-        };
-        // The lowest index wins a tie.
-        let chosen = eligible.into_iter().rev().max_by_key(credit)?;
-        self.queues.get_mut(chosen)?.arbitration_credit -= stake;
+        let chosen = self.take_turn(group, &members, &eligible)?;
 
         let batch = self.startable_batch(chosen);
         let head = self.head(chosen, room_for_batches).is_some();
@@ -76,8 +58,37 @@ impl Dsa {
         queue.batch_goes_first = !take_member;
         match batch {
             Some(batch) if take_member => self.start_member(batch, now),
-            _ => self.take_head(chosen, now, bus),
+            _ => self.take_head(chosen, now),
         }
+    }
+
+    /// Queues with work take turns, one descriptor each, until each of them has
+    /// had as many turns as its priority says; then all of the group start
+    /// anew.
+    fn take_turn(&mut self, group: usize, members: &[usize], eligible: &[usize]) -> Option<usize> {
+        let last = self.scheduler.last_served.get(&group).copied();
+        let after_last = |queue: &&usize| last.is_some_and(|last| **queue > last);
+        let (behind, before): (Vec<&usize>, Vec<&usize>) = eligible.iter().partition(after_last);
+        let in_turn: Vec<usize> = behind.into_iter().chain(before).copied().collect();
+        let has_turns = |queue: &&usize| {
+            let queue = self.queues.get(**queue);
+            queue.is_some_and(|queue| queue.turns_taken < queue.priority())
+        };
+        let chosen = match in_turn.iter().find(has_turns) {
+            Some(queue) => *queue,
+            None => {
+                let first = *in_turn.first()?;
+                for member in members {
+                    if let Some(queue) = self.queues.get_mut(*member) {
+                        queue.turns_taken = 0;
+                    }
+                }
+                first
+            }
+        };
+        self.queues.get_mut(chosen)?.turns_taken += 1;
+        self.scheduler.last_served.insert(group, chosen);
+        Some(chosen)
     }
 
     fn has_room_for_batch(&self, group: usize) -> bool {
@@ -108,31 +119,13 @@ impl Dsa {
         mine.next().map(|(id, _)| *id)
     }
 
-    fn take_head(&mut self, queue: usize, now: u64, bus: &mut dyn Bus) -> Option<Job> {
+    fn take_head(&mut self, queue: usize, now: u64) -> Option<Job> {
         let entry = self.queues.get_mut(queue)?.entries.pop_front()?;
-        if let Some((table, handle)) = self.queues.get_mut(queue)?.take_occupancy_interrupt() {
-            self.raise_occupancy(table, handle, bus);
-        }
         Some(Job {
             submission: entry,
             phase: Phase::Start,
             interrupt: None,
             due_ns: now + DISPATCH_NS,
         })
-    }
-
-    /// [§3.7] The occupancy interrupt uses the entry that WQCFG names; PASID
-    /// is not checked, Ignore is.
-    fn raise_occupancy(&mut self, table: Table, handle: u16, bus: &mut dyn Bus) {
-        self.intcause |= INTCAUSE_OCCUPANCY;
-        let Some(index) = self.resolve_handle(table, handle) else {
-            return;
-        };
-        if self
-            .permission(table, index)
-            .is_some_and(|permission| !permission.ignore)
-        {
-            self.raise(table, index, bus);
-        }
     }
 }

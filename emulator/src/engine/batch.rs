@@ -6,6 +6,7 @@ use crate::bus::Bus;
 use crate::completion::{Outcome, Status};
 use crate::descriptor::{Descriptor, Flags};
 use crate::device::Dsa;
+use crate::trace::Fate;
 
 /// Tells batches in progress apart.
 pub(super) type BatchId = u64;
@@ -27,6 +28,8 @@ pub(super) struct Batch {
     pub(super) failed: bool,
     /// A member's completion record went to the event log.
     pub(super) record_logged: bool,
+    /// A member has an entry in the event log.
+    pub(super) has_event: bool,
     /// No more members are to be started: how the batch ends.
     pub(super) stopped: Option<Outcome>,
 }
@@ -63,6 +66,7 @@ impl Dsa {
             completed: 0,
             failed: false,
             record_logged: false,
+            has_event: false,
             stopped: None,
         };
         self.scheduler.batches.insert(id, batch);
@@ -101,14 +105,11 @@ impl Dsa {
         })
     }
 
-    /// A fence behind a member that failed ends the batch [§3.9].
-    pub(super) fn is_stopped_by_fence(&self, submission: &Submission) -> bool {
-        let batch = submission
-            .origin
-            .member_of
-            .and_then(|(id, _)| self.scheduler.batches.get(&id));
-        submission.descriptor.flags().contains(Flags::FENCE)
-            && batch.is_some_and(|batch| batch.failed)
+    /// A fenced member behind one that failed is not executed, and neither is
+    /// what follows it [§3.9].
+    pub(super) fn give_up_member(&mut self, submission: &Submission) {
+        self.scheduler.records.release(submission);
+        self.bench.trace(submission, Fate::Abandoned);
     }
 
     /// Ends a batch early, without the member that is being given up.
@@ -128,6 +129,15 @@ impl Dsa {
     }
 
     pub(super) fn finish_batch_if_done(&mut self, id: BatchId, bus: &mut dyn Bus) {
+        if let Some(batch) = self.scheduler.batches.get_mut(&id)
+            && batch.running == 0
+            && batch.failed
+            && let Some(fenced) = batch.held.take()
+        {
+            let outcome = Outcome::new(Status::BATCH_MEMBER_FAILED);
+            batch.stopped.get_or_insert(outcome);
+            self.give_up_member(&fenced);
+        }
         if !self.scheduler.batches.get(&id).is_some_and(Batch::is_done) {
             return;
         }
@@ -142,8 +152,11 @@ impl Dsa {
         let mut outcome = batch.stopped.unwrap_or(Outcome::new(status));
         outcome.bytes_completed = batch.completed;
         if batch.record_logged {
-            let code = Status::BATCH_EVENT_LOG;
-            self.log_completion(&batch.submission, &outcome, code, Some(id), bus);
+            let flags = batch.submission.descriptor.flags();
+            if outcome.needs_record(flags) || flags.contains(Flags::REQUEST_COMPLETION_INTERRUPT) {
+                let code = Status::BATCH_EVENT_LOG;
+                self.log_completion(&batch.submission, &outcome, code, Some(id), bus);
+            }
             self.retire(&batch.submission, &outcome, false, bus);
             return;
         }

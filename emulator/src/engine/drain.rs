@@ -17,13 +17,15 @@ impl Dsa {
     /// Completes the drains that have nothing left to wait for [§3.12].
     pub(super) fn finish_drains(&mut self, bus: &mut dyn Bus) {
         while let Some(ready) = self.ready_drain() {
+            if self.waits_for_event_log(1) {
+                return;
+            }
             let PendingDrain {
                 submission,
                 interrupt,
             } = self.scheduler.drains.remove(ready);
             let outcome = self.read_back(&submission, bus);
-            let queue = submission.origin.queue;
-            if self.scheduler.record_logged.remove(&queue) {
+            if outcome.status == Status::SUCCESS && self.logs_drains_of(submission.origin.queue) {
                 let code = Status::DRAIN_EVENT_LOG;
                 self.log_completion(&submission, &outcome, code, None, bus);
                 self.retire(&submission, &outcome, false, bus);
@@ -31,6 +33,15 @@ impl Dsa {
                 self.complete(&submission, interrupt, outcome, bus);
             }
         }
+    }
+
+    /// [§5.9] Without page requests, records before a drain may be in the event
+    /// log, and so its own completion goes there behind them.
+    fn logs_drains_of(&self, queue: usize) -> bool {
+        let queue = self.queues.get(queue);
+        let page_requests =
+            self.config.enables().prs && !queue.is_some_and(|queue| queue.disables_prs());
+        self.event_log_enabled() && !page_requests
     }
 
     fn ready_drain(&self) -> Option<usize> {

@@ -1,7 +1,7 @@
 //! How a descriptor ends: completion record, error report, interrupt.
 
 use super::batch::BatchId;
-use super::{EVENT_LOG_RETRY_NS, Ending, Job, Phase, Submission};
+use super::{Ending, Submission};
 use crate::bits::{bit, low8};
 use crate::bus::{Bus, BusError};
 use crate::completion::{Operand, Outcome, PageFault, Status};
@@ -12,6 +12,17 @@ use crate::interrupt::Table;
 use crate::perfmon::Event;
 use crate::registers::{GENCFG_EVENT_LOG, GENCTRL_EVENT_LOG, INTCAUSE_EVENT_LOG};
 use crate::trace::Fate;
+
+/// What became of the completion record of a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RecordFate {
+    /// It was written, or none was due.
+    Delivered,
+    /// Its page is not there, and it went to the event log.
+    Logged,
+    /// It could not be written, and nobody has it.
+    Lost,
+}
 
 impl Dsa {
     /// Notes where a descriptor will write its record.
@@ -25,34 +36,18 @@ impl Dsa {
         }
     }
 
-    /// Step 4 for what an engine held. Returns the job again if the event log
-    /// has no room for what it must report.
-    pub(super) fn finish(
-        &mut self,
-        submission: Submission,
-        ending: Ending,
-        now: u64,
-        bus: &mut dyn Bus,
-    ) -> Option<Job> {
-        if self.waits_for_event_log() {
-            let due_ns = now + EVENT_LOG_RETRY_NS;
-            return Some(Job {
-                submission,
-                phase: Phase::Hold(ending),
-                interrupt: None,
-                due_ns,
-            });
-        }
+    /// Step 4 for what an engine held.
+    pub(super) fn finish(&mut self, submission: Submission, ending: Ending, bus: &mut dyn Bus) {
         let Ending {
             outcome,
             interrupt,
             discarded,
         } = ending;
-        let logged = if discarded {
+        let record = if discarded {
             let report = Self::error_report(&submission, &outcome, outcome.status);
             self.report(&report, &submission, None, None, bus);
             self.retire(&submission, &outcome, false, bus);
-            false
+            RecordFate::Lost
         } else {
             self.complete(&submission, interrupt, outcome, bus)
         };
@@ -60,40 +55,42 @@ impl Dsa {
             if let Some(batch) = self.scheduler.batches.get_mut(&id) {
                 batch.running -= 1;
                 batch.completed += 1;
-                batch.failed |= !outcome.status.is_success();
-                batch.record_logged |= logged;
+                batch.failed |= !outcome.status.is_success() || record == RecordFate::Lost;
+                batch.record_logged |= record == RecordFate::Logged;
             }
             self.finish_batch_if_done(id, bus);
         }
-        None
     }
 
     /// [§5.9] Without overflow support the device stops until software has
     /// made room in the event log.
-    fn waits_for_event_log(&self) -> bool {
+    pub(super) fn waits_for_event_log(&self, entries: u16) -> bool {
         let overflow_support = bit(self.identity.gencap(), 32);
-        self.event_log_enabled() && !overflow_support && self.event_log.next_slot().is_none()
+        self.event_log_enabled() && !overflow_support && self.event_log.room() < entries
     }
 
-    fn event_log_enabled(&self) -> bool {
+    pub(super) fn event_log_enabled(&self) -> bool {
         self.gencfg & GENCFG_EVENT_LOG != 0
     }
 
-    /// Completion record, then error report, then interrupt. Returns whether
-    /// the completion record went to the event log instead.
+    /// Completion record, then error report, then interrupt.
     pub(super) fn complete(
         &mut self,
         submission: &Submission,
         interrupt: Option<u16>,
         outcome: Outcome,
         bus: &mut dyn Bus,
-    ) -> bool {
+    ) -> RecordFate {
         let Submission { descriptor, origin } = submission;
         let flags = descriptor.flags();
         let record_valid = flags.contains(Flags::COMPLETION_ADDRESS_VALID);
         let status = outcome.status;
 
-        let logged = outcome.needs_record(flags) && self.write_record(submission, &outcome, bus);
+        let record = if outcome.needs_record(flags) {
+            self.write_record(submission, &outcome, bus)
+        } else {
+            RecordFate::Delivered
+        };
 
         let is_error = ![
             Status::SUCCESS,
@@ -104,11 +101,15 @@ impl Dsa {
         let reported_besides = [Status::INVALID_INTERRUPT_HANDLE, Status::TRANSLATION_ERROR];
         if is_error && (!record_valid || reported_besides.contains(&status)) {
             let report = Self::error_report(submission, &outcome, status);
-            self.report(&report, submission, None, None, bus);
+            let has_copy = record_valid && status == Status::INVALID_INTERRUPT_HANDLE;
+            let copy = has_copy.then(|| outcome.record(bit(self.identity.gencap(), 12)));
+            self.report(&report, submission, copy, None, bus);
         }
 
-        // Where the record is in the event log, software delivers the interrupt.
-        let interrupted = interrupt.filter(|_| !logged).is_some_and(|index| {
+        // Where the record is in the event log, software delivers the interrupt;
+        // a descriptor whose record is lost is discarded.
+        let delivered = record == RecordFate::Delivered;
+        let interrupted = interrupt.filter(|_| delivered).is_some_and(|index| {
             let permission = self.permission(origin.table, index);
             let deliver = permission.is_some_and(|permission| !permission.ignore);
             if deliver {
@@ -117,16 +118,16 @@ impl Dsa {
             deliver
         });
         self.retire(submission, &outcome, interrupted, bus);
-        logged
+        record
     }
 
-    /// Writes a completion record. Returns whether it went to the event log.
+    /// Writes a completion record, to the event log if its page is not there.
     fn write_record(
         &mut self,
         submission: &Submission,
         outcome: &Outcome,
         bus: &mut dyn Bus,
-    ) -> bool {
+    ) -> RecordFate {
         let Submission { descriptor, origin } = submission;
         let record = outcome.record(bit(self.identity.gencap(), 12));
         let address = descriptor.completion_address();
@@ -145,15 +146,14 @@ impl Dsa {
                 };
                 let code = Status::COMPLETION_ADDRESS_FAULT;
                 let report = Self::error_report(submission, &failure, code);
-                let batch = origin.member_of.map(|(id, _)| id);
-                self.report(&report, submission, Some(record), batch, bus);
+                self.report(&report, submission, Some(record), None, bus);
                 if self.event_log_enabled() {
-                    self.scheduler.record_logged.insert(origin.queue);
-                    return true;
+                    RecordFate::Logged
+                } else {
+                    RecordFate::Lost
                 }
-                false
             }
-            _ => false,
+            _ => RecordFate::Delivered,
         }
     }
 
@@ -186,11 +186,13 @@ impl Dsa {
                     .map(|operand| operand | handle)
             }
         };
-        let record_error = [
+        let about_the_record = [
             Status::MISALIGNED_COMPLETION_ADDRESS,
             Status::COMPLETION_ADDRESS_FAULT,
+            Status::DRAIN_EVENT_LOG,
+            Status::BATCH_EVENT_LOG,
         ];
-        let address = if record_error.contains(&code) {
+        let address = if about_the_record.contains(&code) {
             descriptor.completion_address()
         } else {
             outcome.fault.map_or(0, |fault| fault.address)
@@ -225,13 +227,14 @@ impl Dsa {
             return;
         }
         let flags = submission.descriptor.flags();
-        let first = batch
-            .and_then(|id| self.scheduler.batches.get(&id))
-            .is_some_and(|batch| !batch.record_logged);
+        let batch = batch.or(submission.origin.member_of.map(|(id, _)| id));
+        let in_progress = batch.and_then(|id| self.scheduler.batches.get_mut(&id));
+        let first = in_progress.is_some_and(|batch| !std::mem::replace(&mut batch.has_event, true));
         let details = EventDetails {
             completion_interrupt_requested: flags.contains(Flags::REQUEST_COMPLETION_INTERRUPT),
             submitted_by_ims_portal: submission.origin.table == Table::Ims,
-            completion_record_requested: flags.contains(Flags::REQUEST_COMPLETION_RECORD),
+            completion_record_requested: flags.contains(Flags::REQUEST_COMPLETION_RECORD)
+                || report.code == Status::COMPLETION_ADDRESS_FAULT,
             first_error_in_batch: first,
             batch_identifier: low8(batch.unwrap_or(0) & 0xff),
         };

@@ -24,7 +24,7 @@ mod records;
 mod selection;
 mod steps;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::bus::{Bus, Requester};
 use crate::completion::Outcome;
@@ -82,7 +82,7 @@ enum Phase {
     },
     Start,
     Run(Box<Execution>),
-    /// The bench delays the completion, or the event log is full.
+    /// The bench delays the completion.
     Hold(Ending),
 }
 
@@ -124,9 +124,8 @@ pub(crate) struct Scheduler {
     next_sequence: u64,
     next_batch: BatchId,
     records: RecordClaims,
-    /// Queues of which a completion record went to the event log since their
-    /// last drain.
-    record_logged: BTreeSet<usize>,
+    /// The queue of each group that an engine was given work from last.
+    last_served: BTreeMap<usize, usize>,
 }
 
 impl Scheduler {
@@ -138,7 +137,7 @@ impl Scheduler {
             next_sequence: 0,
             next_batch: 0,
             records: RecordClaims::default(),
-            record_logged: BTreeSet::new(),
+            last_served: BTreeMap::new(),
         }
     }
 
@@ -197,18 +196,24 @@ impl Dsa {
     pub(crate) fn settle(&mut self, now: u64, bus: &mut dyn Bus) {
         self.finish_drains(bus);
         self.settle_command(now, bus);
-        self.dispatch(now, bus);
+        self.dispatch(now);
+        self.raise_occupancy_interrupts(bus);
     }
 
     fn step(&mut self, engine: usize, now: u64, bus: &mut dyn Bus) {
-        let Some(job) = self
-            .scheduler
-            .engines
-            .get_mut(engine)
-            .and_then(Option::take)
-        else {
+        let place = self.scheduler.engines.get_mut(engine);
+        let Some(mut job) = place.and_then(Option::take) else {
             return;
         };
+        // The last member of a batch may bring the batch's entry along.
+        let entries = 1 + u16::from(job.submission.origin.member_of.is_some());
+        if self.waits_for_event_log(entries) {
+            job.due_ns = now + EVENT_LOG_RETRY_NS;
+            if let Some(place) = self.scheduler.engines.get_mut(engine) {
+                *place = Some(job);
+            }
+            return;
+        }
         let next = match job.phase {
             Phase::Fetch { address } => self.fetch(job, address, now, bus),
             Phase::Start => self.start(job, now, bus),
@@ -220,7 +225,10 @@ impl Dsa {
                 } = job;
                 self.run(submission, interrupt, execution, now, bus)
             }
-            Phase::Hold(ending) => self.finish(job.submission, ending, now, bus),
+            Phase::Hold(ending) => {
+                self.finish(job.submission, ending, bus);
+                None
+            }
         };
         // Finishing may have halted the device, which empties the engines.
         if self.state != DeviceState::Halt

@@ -90,6 +90,5 @@ impl Dsa {
     /// Throws away everything, as a reset does.
     pub(crate) fn abandon_all(&mut self) {
         self.abandon(Selection::All);
-        self.scheduler.record_logged.clear();
     }
 }

@@ -10,7 +10,6 @@ use crate::device::Dsa;
 use crate::interrupt::{Permission, Table};
 use crate::operation::{self, Capabilities, Execution};
 use crate::registers::GENCFG_USER_INTERRUPTS;
-use crate::trace::Fate;
 
 impl Dsa {
     /// Step 1: reads a member of a batch.
@@ -48,6 +47,15 @@ impl Dsa {
                 batch.held = Some(submission);
                 return None;
             }
+            if fenced && batch.failed {
+                self.give_up_member(&submission);
+                self.stop_batch(
+                    origin.member_of,
+                    Outcome::new(Status::BATCH_MEMBER_FAILED),
+                    bus,
+                );
+                return None;
+            }
         }
         Some(Job {
             submission,
@@ -83,19 +91,10 @@ impl Dsa {
     pub(super) fn start(&mut self, mut job: Job, now: u64, bus: &mut dyn Bus) -> Option<Job> {
         let Submission { descriptor, origin } = job.submission;
         let capabilities = self.capabilities(&origin)?;
-        if self.is_stopped_by_fence(&job.submission) {
-            self.scheduler.records.release(&job.submission);
-            self.bench.trace(&job.submission, Fate::Abandoned);
-            self.stop_batch(
-                origin.member_of,
-                Outcome::new(Status::BATCH_MEMBER_FAILED),
-                bus,
-            );
-            return None;
-        }
         if let Some(status) = self.bench.takes_error() {
             let ending = Ending::new(Outcome::new(status), None);
-            return self.finish(job.submission, ending, now, bus);
+            self.finish(job.submission, ending, bus);
+            return None;
         }
         let interrupt = self.completion_interrupt(&job.submission);
         if let Err(refusal) = operation::check(&descriptor, &capabilities) {
@@ -107,13 +106,15 @@ impl Dsa {
                 interrupt: interrupt.unwrap_or(None).filter(|_| allowed),
                 discarded: refusal.discarded,
             };
-            return self.finish(job.submission, ending, now, bus);
+            self.finish(job.submission, ending, bus);
+            return None;
         }
         match interrupt {
             Ok(interrupt) => job.interrupt = interrupt,
             Err(InvalidHandle) => {
                 let outcome = Outcome::new(Status::INVALID_INTERRUPT_HANDLE);
-                return self.finish(job.submission, Ending::new(outcome, None), now, bus);
+                self.finish(job.submission, Ending::new(outcome, None), bus);
+                return None;
             }
         }
         match descriptor.opcode() {
@@ -172,7 +173,8 @@ impl Dsa {
                 due_ns: now + delay_ns,
             });
         }
-        self.finish(submission, ending, now, bus)
+        self.finish(submission, ending, bus);
+        None
     }
 
     /// What the queue, the group and the configuration allow a descriptor.
