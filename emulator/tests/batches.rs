@@ -181,7 +181,7 @@ fn a_fence_sees_what_members_before_it_wrote() {
     const LONG: u32 = 0x8000;
     let target = DATA + 0x8000;
     let mut rig = ready_with("", 0b1111);
-    rig.machine.poke(None, DATA, &[0xab; LONG as usize]);
+    rig.machine.poke(None, DATA, &vec![0xab; LONG as usize]);
     let long = memory_move(DATA, target, LONG, member_record(0));
     let copy = |index: u64| {
         memory_move(
