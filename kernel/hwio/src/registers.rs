@@ -1,0 +1,182 @@
+//! Memory-mapped registers.
+#![expect(
+    unsafe_code,
+    reason = "reaches memory at addresses that the caller vouches for"
+)]
+
+use core::fmt;
+use core::ptr::NonNull;
+
+use hwspec::register::{Acknowledge, Bits, Layout, Readable, Writable};
+
+/// A window of registers, owned by one driver.
+///
+/// What a register's type does not allow does not compile:
+///
+/// ```compile_fail
+/// use hwio::Registers;
+/// use hwspec::register::Rw1c;
+///
+/// fn drive(registers: &mut impl Registers) {
+///     const STATUS: Rw1c<u32> = Rw1c::at(0x34);
+///     registers.modify(STATUS, |status| status | 1);
+/// }
+/// ```
+pub trait Registers {
+    /// How many bytes the window has. Offsets that hardware reports are to be
+    /// compared with it.
+    fn len_bytes(&self) -> usize;
+
+    /// One load of the width of `B`.
+    ///
+    /// # Panics
+    /// If `offset` is not aligned to that width or not in the window.
+    fn read_raw<B: Bits>(&self, offset: usize) -> B;
+
+    /// One store of the width of `B`.
+    ///
+    /// # Panics
+    /// If `offset` is not aligned to that width or not in the window.
+    fn write_raw<B: Bits>(&mut self, offset: usize, value: B);
+
+    /// What `register` says.
+    fn read<R: Readable>(&self, register: R) -> R::Value {
+        Layout::from_raw(self.read_raw(register.offset()))
+    }
+
+    /// Writes `value` to `register`.
+    fn write<R: Writable>(&mut self, register: R, value: R::Value) {
+        self.write_raw(register.offset(), value.into_raw());
+    }
+
+    /// Writes to `register` what `change` makes of its value.
+    fn modify<R: Readable + Writable>(
+        &mut self,
+        register: R,
+        change: impl FnOnce(R::Value) -> R::Value,
+    ) {
+        let value = self.read(register);
+        self.write(register, change(value));
+    }
+
+    /// Clears those status bits of `register` that are 1 in `bits`, and no others.
+    fn acknowledge<R: Acknowledge>(&mut self, register: R, bits: R::Value) {
+        self.write_raw(register.offset(), bits.into_raw());
+    }
+}
+
+/// Registers at an address.
+pub struct Mmio {
+    base: NonNull<u8>,
+    len_bytes: usize,
+}
+
+// SAFETY: the window belongs to this value alone and is the same from every CPU.
+unsafe impl Send for Mmio {}
+
+impl Mmio {
+    /// The `len_bytes` bytes of registers at `base`.
+    ///
+    /// # Panics
+    /// If `base` is not aligned to 8 bytes.
+    ///
+    /// # Safety
+    /// 1. `base` up to `base + len_bytes` is mapped, uncached, for as long as the
+    ///    value exists, and nothing but device registers or memory that Rust knows
+    ///    nothing of is there.
+    /// 2. No other value is made for any of these bytes.
+    /// 3. What the registers can be told to do to memory is safe as long as their
+    ///    driver keeps to its documentation.
+    pub unsafe fn new(base: NonNull<u8>, len_bytes: usize) -> Self {
+        assert!(
+            base.addr().get().is_multiple_of(8),
+            "a register window begins at {base:?}"
+        );
+        Self { base, len_bytes }
+    }
+
+    fn pointer<B: Bits>(&self, offset: usize) -> NonNull<B> {
+        let end = offset.checked_add(B::BYTES);
+        assert!(
+            end.is_some_and(|end| end <= self.len_bytes) && offset.is_multiple_of(B::BYTES),
+            "no register of {} bytes at {offset:#x} of {:#x}",
+            B::BYTES,
+            self.len_bytes
+        );
+        // SAFETY: the offset is in the window, which is one mapped object.
+        unsafe { self.base.add(offset) }.cast()
+    }
+}
+
+impl Registers for Mmio {
+    fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+
+    fn read_raw<B: Bits>(&self, offset: usize) -> B {
+        // SAFETY: 1. `pointer` checked bounds and alignment. 2. The constructor's
+        // caller vouched for the mapping. 3. Every value of `B` is valid.
+        unsafe { self.pointer::<B>(offset).read_volatile() }
+    }
+
+    fn write_raw<B: Bits>(&mut self, offset: usize, value: B) {
+        // SAFETY: 1. `pointer` checked bounds and alignment. 2. The constructor's
+        // caller vouched for the mapping.
+        unsafe { self.pointer::<B>(offset).write_volatile(value) };
+    }
+}
+
+impl fmt::Debug for Mmio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mmio({:?}, {:#x} bytes)", self.base, self.len_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::boxed::Box;
+    use std::vec;
+
+    use hwspec::register::{Ro, Rw, Rw1c};
+
+    use super::*;
+
+    /// Registers in memory that stays for as long as the tests run.
+    fn window(len_bytes: usize) -> Mmio {
+        let memory = Box::leak(vec![0_u64; len_bytes.div_ceil(8)].into_boxed_slice());
+        let base = NonNull::from(memory).cast();
+        // SAFETY: the memory was leaked and is used by nobody else.
+        unsafe { Mmio::new(base, len_bytes) }
+    }
+
+    #[test]
+    fn accesses_have_the_width_of_their_register() {
+        let mut registers = window(16);
+        registers.write(Rw::<u32>::at(4), 0x1122_3344);
+        assert_eq!(registers.read(Ro::<u64>::at(0)), 0x1122_3344_0000_0000);
+        assert_eq!(registers.read(Ro::<u16>::at(6)), 0x1122);
+        assert_eq!(registers.read(Ro::<u8>::at(7)), 0x11);
+        registers.modify(Rw::<u64>::at(0), |value| value | 1);
+        assert_eq!(registers.read(Ro::<u64>::at(0)), 0x1122_3344_0000_0001);
+        registers.acknowledge(Rw1c::<u32>::at(12), 0x80);
+        assert_eq!(registers.read(Ro::<u32>::at(12)), 0x80);
+    }
+
+    #[test]
+    #[should_panic(expected = "no register of 8 bytes at 0xc of 0x10")]
+    fn an_access_over_the_end_is_caught() {
+        window(16).read_raw::<u64>(12);
+    }
+
+    #[test]
+    #[should_panic(expected = "no register of 4 bytes at 0x2 of 0x10")]
+    fn a_misaligned_access_is_caught() {
+        window(16).write_raw(2, 0_u32);
+    }
+
+    #[test]
+    #[should_panic(expected = "no register of 4 bytes")]
+    fn an_offset_that_wraps_is_caught() {
+        window(16).read_raw::<u32>(usize::MAX - 3);
+    }
+}
