@@ -1,0 +1,5 @@
+//! The hypervisor's boot image.
+#![no_std]
+#![no_main]
+
+boot::main!(kernel::start);
