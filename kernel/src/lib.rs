@@ -13,6 +13,7 @@ extern crate std;
 pub mod acpi;
 pub mod arch;
 pub mod boot_info;
+pub mod bundle;
 pub mod console;
 pub mod machine;
 pub mod mm;
