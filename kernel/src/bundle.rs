@@ -159,7 +159,7 @@ impl<'b> Entry<'b> {
         let name_size = size(all, header::NAME_SIZE)?;
         let file_size = size(all, header::FILE_SIZE)?;
         // The length of a name counts the NUL behind it.
-        if name_size < 2 || name_size > MAX_NAME + 1 {
+        if !(2..=MAX_NAME + 1).contains(&name_size) {
             return Err(Fault::NameLength(name_size));
         }
         let name_end = header::SIZE + name_size;

@@ -15,6 +15,7 @@ pub mod arch;
 pub mod boot_info;
 pub mod bundle;
 pub mod console;
+pub mod loader;
 pub mod machine;
 pub mod mm;
 pub mod refusal;
