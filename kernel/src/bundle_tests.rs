@@ -1,5 +1,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -190,7 +192,7 @@ fn the_first_file_must_be_a_readable_configuration() {
         "boot bundle, entry 1 (demo): the first file must be weir.toml; pack it first"
     );
     assert_eq!(
-        refusal(&archive(&[file("weir.toml", &[b'#'; MAX_CONFIG + 1])])),
+        refusal(&archive(&[file("weir.toml", &vec![b'#'; MAX_CONFIG + 1])])),
         "boot bundle, entry 1 (weir.toml): 65537 bytes are too long; the limit is 65536"
     );
     assert_eq!(

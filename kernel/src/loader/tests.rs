@@ -286,8 +286,8 @@ fn files_that_end_early_are_refused() {
         let error = load(&mut FakeRam::new(), &payload(&file[..length])).unwrap_err();
         let expected = match length {
             ..0x40 => "the ELF header",
-            ..0xb0 => "the program header table",
-            ..0xc4 => "a note segment",
+            0x40..0xb0 => "the program header table",
+            0xb0..0xc4 => "a note segment",
             _ => "a segment",
         };
         assert_eq!(error.fault, Fault::Truncated(expected), "at {length:#x}");
