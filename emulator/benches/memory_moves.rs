@@ -5,10 +5,11 @@
 //! the ratio of the two, alternating between them, and fails if a move takes
 //! more than [`LIMIT`] times as long as the copy.
 //!
-//! Every run takes the next buffers of two large arenas, as traffic would: both
-//! sides then fetch their data from memory. What the ratio is while all data
-//! stays in the cache is printed too, without a limit: the model's staging
-//! buffer makes two copies of one, and there nothing hides the second.
+//! The ratio is taken twice: with every run on the next buffers of two large
+//! arenas, as traffic would be, so that both sides fetch their data from memory;
+//! and with the same buffers again and again, in the cache. Both are with a
+//! [`Bus::copy`]. A bus without one, such as QEMU's, makes the model copy
+//! everything twice; what that costs is printed too, without a limit.
 #![expect(
     clippy::indexing_slicing,
     reason = "a benchmark that looks beyond its own memory has failed"
@@ -40,6 +41,8 @@ const MEMORY_BYTES: usize = RECORDS + BURST * 32;
 struct Host {
     memory: Vec<u8>,
     now_ns: u64,
+    /// [`Bus::copy`] does something.
+    copies: bool,
 }
 
 impl Host {
@@ -78,6 +81,28 @@ impl Bus for Host {
         Ok(())
     }
 
+    fn copy(
+        &mut self,
+        _requester: Requester,
+        source: u64,
+        destination: u64,
+        length: usize,
+    ) -> usize {
+        let ranges = [source, destination].map(|start| {
+            let start = usize::try_from(start).ok()?;
+            let end = start.checked_add(length)?;
+            (end <= self.memory.len()).then_some(start..end)
+        });
+        let [Some(from), Some(to)] = ranges else {
+            return 0;
+        };
+        if !self.copies {
+            return 0;
+        }
+        self.memory.copy_within(from, to.start);
+        length
+    }
+
     fn send_message(&mut self, _address: u64, _data: u32) -> Result<(), BusError> {
         Ok(())
     }
@@ -94,11 +119,12 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(arena: usize) -> Self {
+    fn new(arena: usize, copies: bool) -> Self {
         let dsa = Dsa::new(Identity::default()).expect("the default identity is a good one");
         let host = Host {
             memory: (0..=u8::MAX).cycle().take(MEMORY_BYTES).collect(),
             now_ns: 0,
+            copies,
         };
         let mut rig = Self {
             dsa,
@@ -195,7 +221,7 @@ impl Rig {
 }
 
 fn measure(criterion: &mut Criterion) {
-    let mut rig = Rig::new(ARENA);
+    let mut rig = Rig::new(ARENA, true);
     let mut group = criterion.benchmark_group("memory move");
     for size in SIZES {
         group.throughput(Throughput::Bytes(size as u64));
@@ -242,17 +268,19 @@ fn main() -> ExitCode {
     measure(&mut criterion);
     criterion.final_summary();
 
-    let mut rig = Rig::new(ARENA);
     let mut good = true;
     for size in SIZES {
-        let ratio = ratio(&mut rig, size);
-        println!("a move of {size} bytes takes {ratio:.2} times a plain copy (limit {LIMIT})");
-        good &= ratio <= LIMIT;
+        for (place, arena) in [("memory", ARENA), ("the cache", size)] {
+            let moved = ratio(&mut Rig::new(arena, true), size);
+            let staged = ratio(&mut Rig::new(arena, false), size);
+            println!(
+                "a move of {size} bytes from {place} takes {moved:.2} times a plain copy \
+                 (limit {LIMIT}); {staged:.2} times where the bus cannot copy"
+            );
+            good &= moved <= LIMIT;
+        }
     }
-    for size in SIZES {
-        let ratio = ratio(&mut Rig::new(size), size);
-        println!("in the cache, a move of {size} bytes takes {ratio:.2} times a plain copy");
-    }
+    let mut rig = Rig::new(ARENA, true);
     let burst = shortest(200, || rig.move_bytes(SMALL, BURST));
     let rate = BURST as f64 / burst.as_secs_f64();
     println!("{rate:.0} descriptors of {SMALL} bytes per second");

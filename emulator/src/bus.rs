@@ -77,6 +77,26 @@ pub trait Bus {
         data: &[u8],
     ) -> Result<(), TransferError>;
 
+    /// Copies up to `length` bytes from `source` to `destination`, and returns
+    /// how many at the front were copied: as many as it can without an error,
+    /// none if it does not know how. The model reads and writes what is left
+    /// over, and so finds out what is wrong with it.
+    ///
+    /// Only asked for where `destination` does not begin inside the source; the
+    /// source may begin inside the destination, and then the copy has to go
+    /// upwards. A bus that reaches both operands without a buffer between them
+    /// saves the model the second copy of the data.
+    fn copy(
+        &mut self,
+        requester: Requester,
+        source: u64,
+        destination: u64,
+        length: usize,
+    ) -> usize {
+        let _ = (requester, source, destination, length);
+        0
+    }
+
     /// Sends an interrupt message: a 32-bit posted write with the function's
     /// own requester id and no PASID.
     ///

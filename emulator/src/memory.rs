@@ -63,6 +63,18 @@ impl<'a> Memory<'a> {
         self.bus.write(self.requester, address, data)
     }
 
+    /// Copies from the front of `source` what the bus can copy by itself, and
+    /// returns how many bytes that were. None while a fault is armed: it counts
+    /// the reads and writes.
+    pub(crate) fn copy(&mut self, source: u64, destination: u64, length: usize) -> usize {
+        let ends = [source, destination].map(|start| start.checked_add(length as u64));
+        if self.injection.countdown.is_some() || ends.contains(&None) {
+            return 0;
+        }
+        let copied = self.bus.copy(self.requester, source, destination, length);
+        copied.min(length)
+    }
+
     /// Refuses what must not reach the bus at all.
     fn admit(&mut self, address: u64, length: usize) -> Result<(), TransferError> {
         let fault = TransferError {

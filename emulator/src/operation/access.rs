@@ -85,6 +85,11 @@ impl Budget {
         Self { bytes }
     }
 
+    /// How many bytes are left.
+    pub(super) fn left(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes `bytes` away; returns whether there are some left.
     pub(super) fn spend(&mut self, bytes: usize) -> bool {
         self.bytes = self.bytes.saturating_sub(bytes);
@@ -149,6 +154,28 @@ impl<'memory, 'bus> Operands<'memory, 'bus> {
     /// [§8.1.3.1 "Cache Control Hints"].
     pub(super) fn read_back(&mut self, address: u64) -> Result<(), TransferError> {
         self.memory.read(address, &mut [0])
+    }
+
+    /// Copies from `offset` of one region to the same offset of another what the
+    /// bus can copy without a buffer of ours, and returns how many bytes of
+    /// `length` that were. It says nothing about the others.
+    pub(super) fn copy(
+        &mut self,
+        source: Region,
+        destination: Region,
+        offset: u64,
+        length: usize,
+    ) -> usize {
+        let [Some(from), Some(to)] =
+            [source, destination].map(|region| region.base.checked_add(offset))
+        else {
+            return 0;
+        };
+        let copied = self.memory.copy(from, to, length);
+        if let Some(last) = (copied as u64).checked_sub(1) {
+            self.last_written = Some(to + last);
+        }
+        copied
     }
 
     /// Reads `data.len()` bytes at `offset` of `region`.

@@ -49,10 +49,12 @@ impl Move {
     pub(super) fn advance(
         &mut self,
         operands: &mut Operands<'_, '_>,
-        budget: Budget,
+        mut budget: Budget,
     ) -> Option<Outcome> {
         let moved = if self.backwards {
             self.downwards(operands, budget)
+        } else if !self.directly(operands, &mut budget) {
+            Ok(())
         } else if self.size - self.done <= PAGE_BYTES as u64 {
             self.upwards::<PAGE_BYTES>(operands, budget)
         } else {
@@ -65,6 +67,14 @@ impl Move {
             }),
             Ok(()) => (self.done == self.size).then(|| Outcome::new(Status::SUCCESS)),
         }
+    }
+
+    /// Lets the bus copy what it can. Returns whether there is more to do now.
+    fn directly(&mut self, operands: &mut Operands<'_, '_>, budget: &mut Budget) -> bool {
+        let length = at_most(self.size - self.done, budget.left());
+        let copied = operands.copy(self.source, self.destination, self.done, length);
+        self.done += copied as u64;
+        copied == 0 || (budget.spend(copied) && self.done < self.size)
     }
 
     fn upwards<const STAGING_BYTES: usize>(

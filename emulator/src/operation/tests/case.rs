@@ -103,6 +103,7 @@ impl Case {
         excess: &[Place],
     ) {
         let budget = self.random.pick(&[0, 1, 100, 5000, 1 << 20]);
+        self.machine.copies = self.random.pick(&[0, 0, 1000, usize::MAX]);
         let descriptor = build.done();
         let outcome = run(&mut self.machine, &descriptor, budget);
         assert_eq!(

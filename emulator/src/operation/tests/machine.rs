@@ -27,6 +27,8 @@ pub(super) struct Machine {
     pub(super) pages: Vec<Page>,
     /// Accesses that came over the bus.
     pub(super) accesses: u64,
+    /// How many bytes the bus copies by itself at the most, when asked to.
+    pub(super) copies: usize,
 }
 
 impl Machine {
@@ -45,6 +47,7 @@ impl Machine {
             bytes: vec![0; pages * 4096],
             pages: vec![Page::Present; pages],
             accesses: 0,
+            copies: 0,
         }
     }
 
@@ -120,6 +123,21 @@ impl Bus for Machine {
             self.at(address, length).copy_from_slice(&data[..length]);
         }
         result
+    }
+
+    fn copy(&mut self, _: Requester, source: u64, destination: u64, length: usize) -> usize {
+        let length = length.min(self.copies);
+        if length == 0 {
+            return 0;
+        }
+        let (readable, _) = self.transfer(source, length, false);
+        let (copied, _) = self.transfer(destination, readable, true);
+        if copied > 0 {
+            let from = Self::index(source);
+            self.bytes
+                .copy_within(from..from + copied, Self::index(destination));
+        }
+        copied
     }
 
     fn send_message(&mut self, _address: u64, _data: u32) -> Result<(), BusError> {

@@ -366,7 +366,9 @@ fn destination_readback_notices_that_the_last_page_is_missing() {
 /// What stands behind the bus is not trusted to count.
 #[test]
 fn bus_that_claims_to_have_transferred_too_much_is_not_believed() {
-    struct Liar;
+    struct Liar {
+        copies: usize,
+    }
     impl Bus for Liar {
         fn now_ns(&self) -> u64 {
             0
@@ -377,6 +379,9 @@ fn bus_that_claims_to_have_transferred_too_much_is_not_believed() {
         fn write(&mut self, _: Requester, _: u64, _: &[u8]) -> Result<(), TransferError> {
             let (transferred, cause) = (usize::MAX, BusError::PageFault);
             Err(TransferError { transferred, cause })
+        }
+        fn copy(&mut self, _: Requester, _: u64, _: u64, _: usize) -> usize {
+            self.copies
         }
         fn send_message(&mut self, _: u64, _: u32) -> Result<(), BusError> {
             Ok(())
@@ -393,7 +398,7 @@ fn bus_that_claims_to_have_transferred_too_much_is_not_believed() {
             reports_page_faults,
             ..EVERYTHING
         };
-        let mut liar = Liar;
+        let mut liar = Liar { copies: 0 };
         let mut memory = Memory::new(&mut liar, requester, &mut injection);
         let mut execution = Execution::new(&copy.done(), &capabilities);
         let outcome = execution.advance(&mut memory, 0).unwrap();
@@ -406,6 +411,52 @@ fn bus_that_claims_to_have_transferred_too_much_is_not_believed() {
             (outcome.status, outcome.bytes_completed),
             (status, completed)
         );
+    }
+    let mut liar = Liar { copies: usize::MAX };
+    let mut memory = Memory::new(&mut liar, requester, &mut injection);
+    let outcome = Execution::new(&copy.done(), &EVERYTHING).advance(&mut memory, 1000);
+    assert_eq!(outcome, Some(Outcome::new(Status::SUCCESS)));
+}
+
+/// Two accesses for each 16 KiB of a move, none of them where the bus copies by
+/// itself, and the buffer again from where it gave up.
+#[test]
+fn a_move_lets_the_bus_copy_what_it_can() {
+    let copy = Build::new(Opcode::MEMORY_MOVE, record_flags());
+    let copy = copy.transfer(BASE, BASE + 8 * PAGE, 7 * PAGE).done();
+    for (copies, accesses) in [(0, 4), (usize::MAX, 2), (12 * 1024, 2 + 2)] {
+        let mut machine = Machine::new(&mut Random::new(1));
+        machine.copies = copies;
+        let outcome = run(&mut machine, &copy, 1 << 20);
+        assert_eq!(outcome, Outcome::new(Status::SUCCESS), "{copies}");
+        assert_eq!(machine.accesses, accesses, "{copies}");
+        let length = usize::try_from(7 * PAGE).unwrap();
+        let source = machine.at(BASE, length).to_vec();
+        assert!(machine.at(BASE + 8 * PAGE, length) == source, "{copies}");
+    }
+}
+
+/// What the bus copies does not count: the bench means reads and writes.
+#[test]
+fn an_armed_dma_fault_hits_the_same_access_of_a_move_either_way() {
+    let copy = Build::new(Opcode::MEMORY_MOVE, record_flags());
+    let copy = copy.transfer(BASE, BASE + 8 * PAGE, 7 * PAGE).done();
+    for copies in [0, usize::MAX] {
+        let mut machine = Machine::new(&mut Random::new(1));
+        machine.copies = copies;
+        let mut injection = DmaFaultInjection::default();
+        injection.arm(3);
+        let requester = Requester {
+            pasid: None,
+            privileged: false,
+        };
+        let mut memory = Memory::new(&mut machine, requester, &mut injection);
+        let outcome = Execution::new(&copy, &EVERYTHING)
+            .advance(&mut memory, usize::MAX)
+            .unwrap();
+        let fault = outcome.fault.unwrap();
+        assert_eq!((fault.address, fault.write), (BASE + 4 * PAGE, false));
+        assert_eq!(u64::from(outcome.bytes_completed), 4 * PAGE);
     }
 }
 
