@@ -11,6 +11,7 @@ use crate::device::Dsa;
 use crate::engine::Selection;
 use crate::error_report::ErrorReport;
 use crate::group::Group;
+use crate::identity::PlatformAts;
 use crate::interrupt::{RegisterWrite, Table};
 use crate::registers::{DeviceState, GENCFG_EVENT_LOG, INTCAUSE_COMMAND, ResetType};
 use crate::work_queue::{QueueState, queues_of_operand};
@@ -64,6 +65,7 @@ impl CommandError {
     const GROUP_ENGINES: Self = Self(0x17);
     const READ_BUFFERS: Self = Self(0x18);
     const EVENT_LOG: Self = Self(0x19);
+    const ATS: Self = Self(0x1a);
     const PASID: Self = Self(0x1b);
 
     const DEVICE_NOT_ENABLED_FOR_WQ: Self = Self(0x20);
@@ -230,7 +232,7 @@ impl Dsa {
                 let (table, index) = self.interrupt_of_operand(operand)?;
                 let handle = self
                     .handles
-                    .request(table, index)
+                    .request(table, index, self.identity.handles)
                     .ok_or(CommandError::NO_HANDLE)?;
                 Ok((Vec::new(), Then::Answer(handle)))
             }
@@ -400,6 +402,12 @@ impl Dsa {
         )?;
         self.check_groups()?;
         self.check_read_buffers()?;
+        let ats_good = match self.identity.platform_ats {
+            PlatformAts::Optional => true,
+            PlatformAts::Required => enables.ats,
+            PlatformAts::Unsupported => !enables.ats,
+        };
+        require(ats_good, CommandError::ATS)?;
         let requester = self.event_log.requester();
         let pasid_good = requester.pasid.is_none() || enables.pasid;
         let privilege_good =

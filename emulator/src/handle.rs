@@ -29,14 +29,17 @@ impl InterruptHandles {
     }
 
     /// The handle of a table index: the living one, or a new one. `None` when
-    /// no handle is left.
-    pub(crate) fn request(&mut self, table: Table, index: u16) -> Option<u16> {
+    /// no handle is left, or `limit` of them are alive.
+    pub(crate) fn request(&mut self, table: Table, index: u16, limit: u16) -> Option<u16> {
         if let Some((handle, _)) = self
             .live
             .iter()
             .find(|(_, target)| **target == (table, index))
         {
             return Some(*handle);
+        }
+        if self.live.len() >= usize::from(limit) {
+            return None;
         }
         let handle = (self.next..=u16::MAX)
             .chain(FIRST..self.next)
@@ -84,9 +87,9 @@ mod tests {
     #[test]
     fn a_revoked_handle_is_not_handed_out_again() {
         let mut handles = InterruptHandles::new();
-        let first = handles.request(Table::Ims, 3).unwrap();
+        let first = handles.request(Table::Ims, 3, 9).unwrap();
         assert_eq!(
-            handles.request(Table::Ims, 3),
+            handles.request(Table::Ims, 3, 9),
             Some(first),
             "requests are idempotent"
         );
@@ -94,7 +97,7 @@ mod tests {
         assert_eq!(handles.resolve(Table::Msix, first), None);
 
         handles.revoke_all();
-        let second = handles.request(Table::Ims, 3).unwrap();
+        let second = handles.request(Table::Ims, 3, 9).unwrap();
         assert_ne!(first, second);
         assert_eq!(handles.resolve(Table::Ims, first), None);
     }
@@ -102,10 +105,10 @@ mod tests {
     #[test]
     fn release_takes_a_handle_or_an_index() {
         let mut handles = InterruptHandles::new();
-        let handle = handles.request(Table::Msix, 1).unwrap();
+        let handle = handles.request(Table::Msix, 1, 9).unwrap();
         assert!(handles.release(Table::Msix, handle));
         assert!(!handles.release(Table::Msix, handle));
-        handles.request(Table::Msix, 1).unwrap();
+        handles.request(Table::Msix, 1, 9).unwrap();
         assert!(!handles.release(Table::Ims, 1), "of the other table");
         assert!(handles.release(Table::Msix, 1));
     }

@@ -31,10 +31,44 @@ pub struct Identity {
     pub handle_commands: bool,
     /// GENCAP 14:13: the event log exists (64-byte entries).
     pub event_log: bool,
+    /// Interrupt handles that can be alive at once.
+    pub handles: u16,
+    /// GENCAP 20:16: transfers have up to 2^N bytes.
+    pub max_transfer_log2: u8,
+    /// GENCAP.9: Drain descriptors may have readback addresses.
+    pub drain_readback: bool,
+    /// WQCAP.48 and .49: the modes that a queue can have.
+    pub modes: QueueModes,
+    /// WQCAP.50: a queue can do without ATS.
+    pub ats_disable: bool,
+    /// What the platform wants of ATS Enable.
+    pub platform_ats: PlatformAts,
     /// Where to write the descriptor trace from power-up on.
     pub trace: Option<PathBuf>,
     /// Where to append violations as they happen.
     pub violations: Option<PathBuf>,
+}
+
+/// The modes of work queues that a device supports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueModes {
+    /// Shared and dedicated ones.
+    Both,
+    /// Only shared ones.
+    Shared,
+    /// Only dedicated ones.
+    Dedicated,
+}
+
+/// What the platform has told the device about ATS [§5.1].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlatformAts {
+    /// Software may enable it or not.
+    Optional,
+    /// The device cannot be enabled without.
+    Required,
+    /// The device cannot be enabled with it.
+    Unsupported,
 }
 
 /// Sapphire and Emerald Rapids.
@@ -43,6 +77,9 @@ pub(crate) const DEVICE_ID_SPR: u16 = 0x0b25;
 pub(crate) const DEVICE_ID_GNR_D: u16 = 0x11fb;
 /// Diamond Rapids.
 pub(crate) const DEVICE_ID_DMR: u16 = 0x1212;
+
+/// Values from 0x4000 up are handles, so that none is a table index.
+const MAX_HANDLES: u16 = 0xc000;
 
 /// The largest number of IMS slots that GENCAP 30:25 can express.
 pub const MAX_IMS_SLOTS: u32 = 63 * 256;
@@ -88,6 +125,12 @@ impl Identity {
             configurable: true,
             handle_commands: second_generation,
             event_log: second_generation,
+            handles: MAX_HANDLES,
+            max_transfer_log2: 31,
+            drain_readback: false,
+            modes: QueueModes::Both,
+            ats_disable: true,
+            platform_ats: PlatformAts::Optional,
             trace: None,
             violations: None,
         }
@@ -128,12 +171,39 @@ impl Identity {
                 "configurable" => identity.configurable = switch(name, value)?,
                 "handle-commands" => identity.handle_commands = switch(name, value)?,
                 "event-log" => identity.event_log = switch(name, value)?,
+                "handles" => identity.handles = number(name, value)?,
+                "max-transfer" => identity.max_transfer_log2 = number(name, value)?,
+                "drain-readback" => identity.drain_readback = switch(name, value)?,
+                "ats-disable" => identity.ats_disable = switch(name, value)?,
+                "modes" => {
+                    identity.modes = choice(
+                        name,
+                        value,
+                        [
+                            ("both", QueueModes::Both),
+                            ("shared", QueueModes::Shared),
+                            ("dedicated", QueueModes::Dedicated),
+                        ],
+                    )?;
+                }
+                "platform-ats" => {
+                    identity.platform_ats = choice(
+                        name,
+                        value,
+                        [
+                            ("optional", PlatformAts::Optional),
+                            ("required", PlatformAts::Required),
+                            ("unsupported", PlatformAts::Unsupported),
+                        ],
+                    )?;
+                }
                 "trace" => identity.trace = Some(value.into()),
                 "violations" => identity.violations = Some(value.into()),
                 _ => {
                     return Err(IdentityError(format!(
                         "unknown device option '{name}'; there are device-id, queues, entries, \
-                         groups, engines, ims, configurable, handle-commands, event-log, trace \
+                         groups, engines, ims, configurable, handle-commands, handles, event-log, \
+                         max-transfer, drain-readback, modes, ats-disable, platform-ats, trace \
                          and violations"
                     )));
                 }
@@ -167,6 +237,14 @@ impl Identity {
         check((1..=16).contains(&self.groups), "groups must be 1 to 16")?;
         check((1..=16).contains(&self.engines), "engines must be 1 to 16")?;
         check(
+            (1..=MAX_HANDLES).contains(&self.handles),
+            "handles must be 1 to 49152",
+        )?;
+        check(
+            (12..=31).contains(&self.max_transfer_log2),
+            "max-transfer is a power of two, 12 to 31",
+        )?;
+        check(
             self.ims_slots.is_multiple_of(256) && self.ims_slots <= MAX_IMS_SLOTS,
             "ims must be a multiple of 256 up to 16128, the most that the 6-bit GENCAP field holds",
         )
@@ -188,8 +266,8 @@ impl Identity {
     /// GENCAP [§9.2 "General Capabilities Register"].
     pub fn gencap(&self) -> u64 {
         // Block on fault, overlapping copy, cache control, destination
-        // readback; transfers up to 2^31 bytes, batches up to 2^10 descriptors.
-        const COMMON: u64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 8 | 31 << 16 | 10 << 21;
+        // readback; batches up to 2^10 descriptors.
+        const COMMON: u64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 8 | 10 << 21;
         // Bit 38 stands in what Sapphire Rapids reports; Rev 3.0 defines it no more.
         const SPR_ONLY: u64 = 1 << 38;
         // 16-byte fill, CRC64, completion record fault info, batch of one.
@@ -202,7 +280,9 @@ impl Identity {
                 SPR_ONLY
             }
             | u64::from(self.handle_commands) << 4
+            | u64::from(self.drain_readback) << 9
             | u64::from(self.event_log) << 13
+            | u64::from(self.max_transfer_log2) << 16
             | u64::from(self.ims_slots / 256) << 25
             | u64::from(self.configurable) << 31
             | u64::from(self.event_log && self.version() >= 0x300) << 32
@@ -210,14 +290,16 @@ impl Identity {
 
     /// WQCAP [§9.2 "Work Queue Capabilities Register"].
     pub fn wqcap(&self) -> u64 {
-        // Shared mode, dedicated mode, ATS disable, priority, occupancy,
-        // occupancy interrupt.
-        const COMMON: u64 = 1 << 48 | 1 << 49 | 1 << 50 | 1 << 51 | 1 << 52 | 1 << 53;
+        // Priority, occupancy, occupancy interrupt.
+        const COMMON: u64 = 1 << 51 | 1 << 52 | 1 << 53;
         // 64-byte WQCFG, operation configuration, PRS disable.
         const SECOND_GENERATION: u64 = 1 << 24 | 1 << 54 | 1 << 55;
         COMMON
             | u64::from(self.entries)
             | u64::from(self.queues) << 16
+            | u64::from(self.modes != QueueModes::Dedicated) << 48
+            | u64::from(self.modes != QueueModes::Shared) << 49
+            | u64::from(self.ats_disable) << 50
             | if self.is_second_generation() {
                 SECOND_GENERATION
             } else {
@@ -289,6 +371,23 @@ fn number<T: TryFrom<u32>>(name: &str, value: &str) -> Result<T, IdentityError> 
         })
 }
 
+fn choice<T: Copy, const N: usize>(
+    name: &str,
+    value: &str,
+    choices: [(&str, T); N],
+) -> Result<T, IdentityError> {
+    choices
+        .iter()
+        .find(|(word, _)| *word == value)
+        .map(|(_, chosen)| *chosen)
+        .ok_or_else(|| {
+            IdentityError(format!(
+                "device option {name}: '{value}' is not one of {}",
+                choices.map(|(word, _)| word).join(", ")
+            ))
+        })
+}
+
 fn switch(name: &str, value: &str) -> Result<bool, IdentityError> {
     match value {
         "on" => Ok(true),
@@ -313,6 +412,24 @@ mod tests {
         assert_eq!(identity.cmdcap(), 0);
     }
 
+    /// Each capability that an option takes away or adds, and no other.
+    #[test]
+    fn options_change_the_capabilities_that_they_are_about() {
+        for (options, gencap, wqcap) in [
+            ("drain-readback=on", 1 << 9, 0),
+            ("max-transfer=30", 1 << 16, 0),
+            ("configurable=off", 1 << 31, 0),
+            ("modes=shared", 0, 1 << 49),
+            ("modes=dedicated", 0, 1 << 48),
+            ("ats-disable=off", 0, 1 << 50),
+            ("platform-ats=required;handles=1", 0, 0),
+        ] {
+            let identity = Identity::parse(options).unwrap();
+            assert_eq!(identity.gencap(), 0x40_915f_0107 ^ gencap, "{options}");
+            assert_eq!(identity.wqcap(), 0x003f_0000_0008_0080 ^ wqcap, "{options}");
+        }
+    }
+
     #[test]
     fn options_are_read_and_mistakes_are_named() {
         let identity = Identity::parse("queues=4; ims=512;device-id=0x11fb").unwrap();
@@ -327,6 +444,16 @@ mod tests {
             ("ims=16384", "up to 16128"),
             ("event-log=yes", "neither on nor off"),
             ("device-id=0x0cfe", "device-id must be"),
+            ("entries=4", "at least one for each queue"),
+            ("groups=17", "groups must be 1 to 16"),
+            ("engines=0", "engines must be 1 to 16"),
+            ("handles=0", "handles must be 1 to 49152"),
+            ("max-transfer=32", "max-transfer is a power of two"),
+            ("modes=all", "'all' is not one of both, shared, dedicated"),
+            (
+                "platform-ats=on",
+                "not one of optional, required, unsupported",
+            ),
         ] {
             let error = Identity::parse(options).unwrap_err().to_string();
             assert!(error.contains(words), "{options}: {error}");

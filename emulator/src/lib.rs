@@ -46,7 +46,7 @@ mod work_queue;
 pub use bus::{Bus, BusError, Pasid, Requester, TransferError};
 pub use control::HELP;
 pub use device::Dsa;
-pub use identity::{Identity, IdentityError, MAX_IMS_SLOTS};
+pub use identity::{Identity, IdentityError, MAX_IMS_SLOTS, PlatformAts, QueueModes};
 pub use portal::{Answer, Transaction};
 pub use registers::{DeviceState, ResetType};
 pub use work_queue::QueueCounters;

@@ -271,6 +271,24 @@ fn enable_wq_refuses_each_wrong_configuration() {
         ),
         (0x27, "", (5, 0), 12, batch(0), "batches of one"),
         (0x27, "", (5, 0), 12, batch(11), "batches of 2^11"),
+        (0x24, "modes=shared", (5, 0), 8, dedicated(0), "dedicated"),
+        (0x24, "modes=dedicated", (5, 0), 8, SHARED | PASID, "shared"),
+        (
+            0x28,
+            "max-transfer=30",
+            (5, 0),
+            12,
+            31 | 10 << 5,
+            "transfers of 2^31 bytes",
+        ),
+        (
+            0x2c,
+            "ats-disable=off",
+            (5, 0),
+            8,
+            dedicated(1 << 2),
+            "ATS disable",
+        ),
         (
             0x2a,
             "",
@@ -336,6 +354,24 @@ fn enable_wq_refuses_each_wrong_configuration() {
     assert_eq!(rig.command(ENABLE_WQ), 0);
 }
 
+/// What the options of the refusals above leave.
+#[test]
+fn enable_wq_accepts_what_the_device_has() {
+    for (options, offset, value) in [
+        ("modes=shared", 8, 10 << 4 | 1 << 28),
+        ("modes=dedicated", 8, dedicated(0)),
+        ("max-transfer=30", 12, 30 | 10 << 5),
+        ("", 8, dedicated(1 << 2)),
+    ] {
+        let mut rig = configured(options);
+        rig.write32(WQCFG + 12, 30 | 10 << 5);
+        rig.enable(&[]);
+        rig.write32(WQCFG + offset, value);
+        assert_eq!(rig.command(ENABLE_WQ), 0, "{options}");
+        assert_eq!(queue_state(&mut rig, 0), ENABLED, "{options}");
+    }
+}
+
 /// PRS disable and block on fault exclude each other, [Table 5-8, 0x2e].
 #[test]
 fn prs_disable_needs_a_log_and_no_blocking() {
@@ -379,31 +415,50 @@ fn enable_wq_refuses_in_each_wrong_state() {
     assert_eq!(queue_state(&mut rig, 0), ENABLED);
 }
 
-/// Causes that no identity of the model has: platform and hardware errors, and
-/// values that GENCAP and WQCAP of all of them allow (both modes, 2^31 bytes,
-/// ATS disable; more handles than table entries). Bench faults stand for them.
+/// [§5.1, Table 5-8 code 0x1a] What the platform says of ATS.
 #[test]
-fn errors_without_a_cause_in_the_model_come_from_the_bench() {
-    for (word, code) in [
-        (DRAIN_ALL, 0x03),
-        (ENABLE_DEVICE, 0x11),
-        (ENABLE_DEVICE, 0x1a),
-        (ENABLE_WQ, 0x24),
-        (ENABLE_WQ, 0x28),
-        (ENABLE_WQ, 0x2c),
-        (REQUEST_HANDLE | 1, 0x42),
+fn enable_device_wants_of_ats_what_the_platform_wants() {
+    for (option, without, with) in [
+        ("optional", 0, 0),
+        ("required", 0x1a, 0),
+        ("unsupported", 0, 0x1a),
     ] {
-        let mut rig = configured("handle-commands=on");
-        if word == ENABLE_WQ {
-            rig.enable(&[]);
+        for (enabled, code) in [(false, without), (true, with)] {
+            let mut rig = configured(&format!("platform-ats={option}"));
+            if enabled {
+                rig.enable_ats();
+            }
+            assert_eq!(rig.command(ENABLE_DEVICE), code, "{option}, {enabled}");
+            assert_eq!(rig.read32(GENSTS), u32::from(code == 0), "{option}");
         }
+    }
+}
+
+/// [Table 5-8 code 0x03] The device halts while a command waits.
+#[test]
+fn a_command_that_the_device_does_not_live_to_see_fails() {
+    let mut rig = configured("");
+    rig.enable(&[0]);
+    rig.start(DISABLE_DEVICE | REQUEST_INTERRUPT);
+    assert_eq!(rig.read32(CMDSTATUS), ACTIVE);
+    rig.control("halt software");
+    rig.run();
+    assert_eq!(rig.read32(CMDSTATUS), 0x03);
+    assert_eq!(rig.read32(GENSTS), 3, "it stays halted");
+    assert_eq!(rig.machine.messages, [(0xfee0_0000, 0x100)]);
+}
+
+/// The unspecified errors have no other cause than the bench.
+#[test]
+fn unspecified_errors_come_from_the_bench() {
+    for (word, code) in [(DRAIN_ALL, 0x03), (ENABLE_DEVICE, 0x11)] {
+        let mut rig = configured("");
         let state = rig.read32(GENSTS);
         rig.control(&format!("fail-command {code:#x}"));
         assert_eq!(rig.command(word | REQUEST_INTERRUPT), code, "{word:#x}");
         assert_eq!(rig.read32(GENSTS), state, "{code:#x}: nothing was done");
         assert_eq!(rig.machine.messages, [(0xfee0_0000, 0x100)]);
-        let status = rig.command(word);
-        assert_eq!(status & 0xff, 0, "{code:#x}: only once");
+        assert_eq!(rig.command(word), 0, "{code:#x}: only once");
     }
 }
 
@@ -1055,6 +1110,20 @@ fn handles_are_handed_out_for_every_entry() {
     }
     let mut rig = configured("handle-commands=on;ims=0");
     assert_eq!(rig.command(REQUEST_HANDLE | OF_IMS) & 0xff, 0x41, "no IMS");
+}
+
+/// [Table 5-8 code 0x42] Those that are alive count; a release makes room.
+#[test]
+fn handles_can_run_out() {
+    let mut rig = configured("handle-commands=on;handles=2");
+    let first = rig.command(REQUEST_HANDLE | 1);
+    let second = rig.command(REQUEST_HANDLE | OF_IMS | 1);
+    assert_eq!((first | second) & 0xff, 0);
+    assert_eq!(rig.command(REQUEST_HANDLE | 2), 0x42);
+    assert_eq!(rig.command(REQUEST_HANDLE | 1), first, "the same again");
+    assert_eq!(rig.command(RELEASE_HANDLE | 1), 0);
+    assert_eq!(rig.command(REQUEST_HANDLE | 2) & 0xff, 0);
+    assert_eq!(rig.command(REQUEST_HANDLE | 1), 0x42);
 }
 
 /// Released by index, as the specification says, or by handle, as Linux does

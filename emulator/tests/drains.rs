@@ -16,7 +16,14 @@ const LONG: u32 = 0x8000;
 
 /// Queue 0 as `setup` says, four engines, and memory in the given space.
 fn ready(setup: QueueSetup, pasids: &[Option<u32>]) -> Rig {
-    let mut rig = Rig::new("");
+    ready_with("", false, setup, pasids)
+}
+
+fn ready_with(options: &str, ats: bool, setup: QueueSetup, pasids: &[Option<u32>]) -> Rig {
+    let mut rig = Rig::new(options);
+    if ats {
+        rig.enable_ats();
+    }
     rig.allow_user_interrupts();
     rig.configure(0, setup);
     rig.configure(1, setup);
@@ -129,6 +136,69 @@ fn a_drain_itself_can_be_wrong() {
         rig.run();
         assert_eq!(rig.status(RECORD), status, "{:x?}", &descriptor.0[..48]);
     }
+}
+
+/// §8.3.3, Table 5-6 codes 0x1f, 0x21, Table 8-13: a drain reads a byte of each
+/// address that it names, in the name of its queue. A page that is not there is
+/// a page fault of that operand with ATS, and a hardware error without; what
+/// does not answer is a hardware error.
+#[test]
+fn a_drain_reads_back_the_addresses_that_it_names() {
+    const NOWHERE: u64 = 0x40_0000;
+    const ABORTED: u64 = 0x8000_0000;
+    const FIRST: u32 = 1 << 16;
+    const SECOND: u32 = 1 << 17;
+    let both = |first, second| {
+        let drain = drain(RECORD).also(FIRST | SECOND);
+        drain.source(first).destination(second)
+    };
+    for (descriptor, with_ats, without_ats, operand, reads) in [
+        (both(DATA, DATA + 0x1fff), 0x01, 0x01, 0, 2),
+        (
+            drain(RECORD).also(SECOND).destination(DATA),
+            0x01,
+            0x01,
+            0,
+            1,
+        ),
+        (both(NOWHERE, DATA), 0x1f, 0x21, 1, 1),
+        (both(DATA, NOWHERE), 0x1f, 0x21, 2, 2),
+        (both(ABORTED, DATA), 0x21, 0x21, 0, 1),
+        (both(DATA, ABORTED), 0x21, 0x21, 0, 2),
+    ] {
+        for (ats, status) in [(true, with_ats), (false, without_ats)] {
+            let setup = QueueSetup::with_pasid(7);
+            let options = "device-id=0x11fb;event-log=off;drain-readback=on";
+            let mut rig = ready_with(options, ats, setup, &[Some(7)]);
+            rig.machine.aborts_from = Some(ABORTED);
+            rig.post(0, LIMITED_MSIX, &descriptor);
+            rig.run();
+            let record = rig.machine.peek(Some(7), RECORD, 16);
+            let context = format!("{record:x?}, ATS {ats}");
+            assert_eq!(record[0], status, "{context}");
+            let made: Vec<_> = rig.machine.accesses.iter().filter(|a| !a.write).collect();
+            assert_eq!(made.len(), reads, "{context}");
+            assert!(made.iter().all(|a| a.length == 1 && a.pasid == Some(7)));
+            if status == 0x1f {
+                assert_eq!(record[2] >> 1, operand, "{context}");
+                assert_eq!(record[8..16], NOWHERE.to_le_bytes(), "{context}");
+            }
+        }
+    }
+}
+
+/// Table 5-7: without a record the address is in SWERROR.
+#[test]
+fn a_failed_readback_without_a_record_is_in_the_register() {
+    let options = "drain-readback=on";
+    let mut rig = ready_with(options, true, QueueSetup::default(), &[None]);
+    let drain = Bytes::new(DRAIN, RCI | 1 << 16).source(0x40_0000);
+    rig.post(0, LIMITED_MSIX, &drain.interrupt(1));
+    rig.run();
+    let [first, _, address, _] = rig.software_error();
+    // Valid; descriptor and WQ index valid; a read; 0x1f; Drain.
+    assert_eq!((first, address), (0x2_0000_1f0d, 0x40_0000));
+    assert_eq!(rig.machine.messages, [message(1)]);
 }
 
 /// §3.9: with one engine a queue's descriptors execute in their order; with

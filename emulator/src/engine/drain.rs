@@ -75,7 +75,7 @@ impl Dsa {
             (
                 Flags::READBACK_ADDRESS_2_VALID,
                 descriptor.destination(),
-                Operand::DESTINATION,
+                Operand::SOURCE_2,
             ),
         ];
         for (flag, address, operand) in addresses {
