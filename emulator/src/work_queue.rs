@@ -9,7 +9,7 @@ use crate::bits::{bit, field, low8, low16, low32, mask};
 use crate::bus::{Pasid, Requester};
 use crate::descriptor::Opcode;
 use crate::engine::Submission;
-use crate::identity::Identity;
+use crate::identity::{Identity, QueueModes};
 use crate::interrupt::{RegisterWrite, Table};
 use crate::violation::Violations;
 
@@ -69,6 +69,9 @@ const OPCFG_END: usize = 10;
 const OCCUPANCY_INTERRUPT_GENERATED: u32 = 1 << 16;
 const MODE_SUPPORT: u32 = 1 << 29;
 
+/// WQCFG word 2: shared, WQ PASID Enable.
+const SHARED_WITH_PASID: u32 = 1 << 28;
+
 /// A work queue.
 #[derive(Debug)]
 pub(crate) struct WorkQueue {
@@ -91,12 +94,17 @@ impl WorkQueue {
     pub(crate) fn new(identity: &Identity) -> Self {
         let mut words = [0; 16];
         if !identity.configurable {
-            // A fixed configuration: equal shares, dedicated, priority 1.
+            // A fixed configuration: equal shares, dedicated where that is
+            // possible, priority 1.
             let size = u32::from(identity.entries / identity.queues);
             words[SIZE] = size;
             words[THRESHOLD] = size;
-            words[MODE] = 1 | 1 << 4;
-            words[LIMITS] = 31 | 10 << 5;
+            words[MODE] = if identity.modes == QueueModes::Shared {
+                SHARED_WITH_PASID | 1 << 4
+            } else {
+                1 | 1 << 4
+            };
+            words[LIMITS] = u32::from(identity.max_transfer_log2) | 10 << 5;
             words[STATUS] = MODE_SUPPORT;
         }
         let opcap = identity

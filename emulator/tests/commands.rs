@@ -370,6 +370,11 @@ fn enable_wq_accepts_what_the_device_has() {
         assert_eq!(rig.command(ENABLE_WQ), 0, "{options}");
         assert_eq!(queue_state(&mut rig, 0), ENABLED, "{options}");
     }
+    // A fixed configuration is one that the device has.
+    for options in ["", "modes=shared", "modes=dedicated", "max-transfer=12"] {
+        let mut rig = Rig::new(&format!("configurable=off;{options}"));
+        rig.enable(&[0, 7]);
+    }
 }
 
 /// PRS disable and block on fault exclude each other, [Table 5-8, 0x2e].

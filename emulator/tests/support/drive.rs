@@ -13,7 +13,7 @@ const OPERATIONS: usize = 256;
 const STEPS: usize = 2_000_000;
 
 /// Identities that a run can have.
-const IDENTITIES: [&str; 10] = [
+const IDENTITIES: [&str; 9] = [
     "",
     "device-id=0x11fb",
     "device-id=0x11fb;handle-commands=off",
@@ -22,8 +22,7 @@ const IDENTITIES: [&str; 10] = [
     "configurable=off;device-id=0x1212",
     "handle-commands=on;event-log=on;queues=2;engines=2;groups=1",
     "queues=1;entries=4;groups=1;engines=1;ims=0",
-    "handle-commands=on;handles=2;modes=dedicated;drain-readback=on",
-    "max-transfer=13;modes=shared;ats-disable=off",
+    "handle-commands=on;handles=2;drain-readback=on;ats-disable=off",
 ];
 
 /// Offsets that are worth hitting more often than chance would.
