@@ -76,7 +76,8 @@ impl Capabilities {
         })
     }
 
-    /// Whether a device with these registers, in a window of `len_bytes` bytes, will do.
+    /// Whether a device with these registers will do, in a window of `len_bytes` bytes,
+    /// which may end where the Interrupt Message Storage begins.
     ///
     /// # Errors
     /// One for each thing that is missing.
@@ -94,33 +95,15 @@ impl Capabilities {
                 engines: self.count_engines(),
             });
         }
-        let grpcfg = self.grpcfg_range();
-        let wqcfg = self.wqcfg_range();
-        let ims = self.ims_range();
+        let ims = self.ims_bytes();
         for (table, range) in [
-            (RegisterName::GrpCfg, &grpcfg),
-            (RegisterName::WqCfg, &wqcfg),
-            (RegisterName::Ims, &ims),
+            (RegisterName::GrpCfg, self.grpcfg_range()),
+            (RegisterName::WqCfg, self.wqcfg_range()),
         ] {
-            if range.start < FIXED_BYTES || range.end > len_bytes {
-                return Err(Error::TableOutside {
-                    table,
-                    start: range.start,
-                    end: range.end,
-                    len_bytes,
-                });
-            }
-        }
-        for (table, range) in [
-            (RegisterName::GrpCfg, &grpcfg),
-            (RegisterName::WqCfg, &wqcfg),
-        ] {
+            check_table(table, &range, len_bytes)?;
             if range.start < ims.end && ims.start < range.end {
-                return Err(Error::TablesOverlap {
-                    table,
-                    start: range.start,
-                    ims: ims.start,
-                });
+                let (start, ims) = (range.start, ims.start);
+                return Err(Error::TablesOverlap { table, start, ims });
             }
         }
         Ok(())
@@ -168,11 +151,21 @@ impl Capabilities {
         word.is_some_and(|word| word >> (operation % 64) & 1 == 1)
     }
 
-    /// Where in BAR0 the Interrupt Message Storage is, in bytes. Its slots have owners of
-    /// their own, so a kernel takes this range out of the window that [`Device`] gets.
+    /// Where in a BAR0 of `bar_bytes` bytes the Interrupt Message Storage is, 16 bytes for
+    /// each slot. The slots have owners of their own, so a kernel cuts BAR0 here.
     ///
-    /// [`Device`]: crate::Device
-    pub const fn ims_range(&self) -> Range<usize> {
+    /// # Errors
+    /// If there is none, or it is outside of BAR0 or where other registers are.
+    pub fn ims_range(&self, bar_bytes: usize) -> Result<Range<usize>, Error> {
+        let range = self.ims_bytes();
+        if range.is_empty() {
+            return Err(Error::NoInterruptStore(self.gencap));
+        }
+        check_table(RegisterName::Ims, &range, bar_bytes)?;
+        Ok(range)
+    }
+
+    const fn ims_bytes(&self) -> Range<usize> {
         let start = self.offsets.ims_offset();
         start..start + self.count_ims_entries() * ImsEntry::STRIDE
     }
@@ -188,6 +181,23 @@ impl Capabilities {
         let start = self.offsets.wqcfg_offset();
         start..start + usize::from(self.count_queues()) * self.wqcap.wqcfg_bytes()
     }
+}
+
+/// That a table is in the window, and not where the registers at fixed offsets are.
+const fn check_table(
+    table: RegisterName,
+    range: &Range<usize>,
+    len_bytes: usize,
+) -> Result<(), Error> {
+    if range.start < FIXED_BYTES || range.end > len_bytes {
+        return Err(Error::TableOutside {
+            table,
+            start: range.start,
+            end: range.end,
+            len_bytes,
+        });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

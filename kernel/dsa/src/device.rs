@@ -85,8 +85,9 @@ pub struct Device<R, C> {
 
 impl<R: Registers, C: Clock> Device<R, C> {
     /// Takes a device over, whatever used it before: ends all that it does and resets it.
-    /// `registers` is BAR0; the part of it in [`Capabilities::ims_range`] is not touched.
-    /// `timeout` is how long any command may take.
+    /// `registers` is BAR0 from its beginning, and may end where
+    /// [`Capabilities::ims_range`] begins; nothing in that range is touched. `timeout` is
+    /// how long any command may take.
     ///
     /// # Errors
     /// If the device lacks something, does not do what it is told, or needs a reset that
