@@ -6,22 +6,54 @@ use bitfield_struct::bitfield;
 
 /// Local APIC ID.
 pub const ID: u32 = 0x802;
+/// Local APIC Version.
+pub const VERSION: u32 = 0x803;
 /// Task Priority Register.
 pub const TASK_PRIORITY: u32 = 0x808;
+/// Processor Priority Register.
+pub const PROCESSOR_PRIORITY: u32 = 0x80a;
 /// EOI Register.
 pub const EOI: u32 = 0x80b;
+/// Logical Destination Register.
+pub const LOGICAL_DESTINATION: u32 = 0x80d;
 /// Spurious Interrupt Vector Register.
 pub const SPURIOUS: u32 = 0x80f;
+/// In-Service Register, the first of [`VECTOR_REGISTERS`].
+pub const IN_SERVICE: u32 = 0x810;
+/// Trigger Mode Register, likewise.
+pub const TRIGGER_MODE: u32 = 0x818;
+/// Interrupt Request Register, likewise.
+pub const INTERRUPT_REQUEST: u32 = 0x820;
+/// How many registers hold a bit for each vector.
+pub const VECTOR_REGISTERS: u32 = 8;
+/// Error Status Register.
+pub const ERROR_STATUS: u32 = 0x828;
 /// Interrupt Command Register.
 pub const INTERRUPT_COMMAND: u32 = 0x830;
 /// LVT Timer Register.
 pub const TIMER: u32 = 0x832;
+/// LVT Thermal Sensor Register.
+pub const THERMAL: u32 = 0x833;
+/// LVT Performance Monitoring Register.
+pub const PERFORMANCE: u32 = 0x834;
+/// LVT LINT0 Register.
+pub const LINT0: u32 = 0x835;
+/// LVT LINT1 Register.
+pub const LINT1: u32 = 0x836;
+/// LVT Error Register.
+pub const ERROR: u32 = 0x837;
 /// Initial Count Register.
 pub const INITIAL_COUNT: u32 = 0x838;
 /// Current Count Register.
 pub const CURRENT_COUNT: u32 = 0x839;
 /// Divide Configuration Register.
 pub const DIVIDE_CONFIGURATION: u32 = 0x83e;
+/// SELF IPI Register.
+pub const SELF_IPI: u32 = 0x83f;
+/// The MSRs of the local APIC's registers, whether there is one or not.
+pub const REGISTERS: core::ops::RangeInclusive<u32> = 0x800..=0x8ff;
+/// IA32_APIC_BASE, which is not among the APIC's MSRs.
+pub const APIC_BASE: u32 = 0x1b;
 /// IA32_TSC_DEADLINE, which is not among the APIC's MSRs.
 pub const TSC_DEADLINE: u32 = 0x6e0;
 
@@ -88,6 +120,8 @@ pub struct DeliveryMode(u8);
 impl DeliveryMode {
     /// Delivers the vector.
     pub const FIXED: Self = Self(0b000);
+    /// Delivers the vector to one of the destinations.
+    pub const LOWEST_PRIORITY: Self = Self(0b001);
     /// Non-maskable interrupt.
     pub const NMI: Self = Self(0b100);
     /// INIT: the processor waits for a start-up.
@@ -111,6 +145,10 @@ pub struct Shorthand(u8);
 impl Shorthand {
     /// The destination field counts.
     pub const NONE: Self = Self(0b00);
+    /// The sender alone.
+    pub const SELF: Self = Self(0b01);
+    /// All processors, and the sender too.
+    pub const ALL: Self = Self(0b10);
     /// All processors but the sender.
     pub const ALL_BUT_SELF: Self = Self(0b11);
 
@@ -150,6 +188,8 @@ pub struct TimerMode(u8);
 impl TimerMode {
     /// Counts down once.
     pub const ONE_SHOT: Self = Self(0b00);
+    /// Counts down again and again.
+    pub const PERIODIC: Self = Self(0b01);
     /// Fires when the time-stamp counter reaches a value.
     pub const TSC_DEADLINE: Self = Self(0b10);
 
