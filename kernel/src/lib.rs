@@ -2,8 +2,8 @@
 //!
 //! `boot` calls [`start`] with what the loader said. [`machine`] takes over
 //! memory ([`mm`]), firmware's tables ([`acpi`]) and processors ([`arch`]);
-//! [`virt`] runs guests. `arch`, `mm` and `virt` are the only modules that may
-//! contain `unsafe`.
+//! [`virt`] runs guests, and [`platform`] is the machine that they see. `arch`,
+//! `mm` and `virt` are the only modules that may contain `unsafe`.
 #![no_std]
 
 extern crate alloc;
@@ -18,6 +18,7 @@ pub mod console;
 pub mod loader;
 pub mod machine;
 pub mod mm;
+pub mod platform;
 pub mod refusal;
 pub mod virt;
 
