@@ -26,6 +26,7 @@ mod portal;
 mod queue_view;
 mod shape;
 mod software_error;
+mod submission;
 
 pub use handles::{Handle, HandleTable};
 pub use host::{
@@ -39,3 +40,4 @@ pub use shape::{
     MAX_QUEUES, MAX_VECTORS, OPERATIONS, Policy, QueueShape, Shape, ShapeError, Window,
 };
 pub use software_error::SoftwareErrorRecord;
+pub use submission::{Counters, Named, Notices, Refusal, Refusals, Rule, Submission, window_bytes};

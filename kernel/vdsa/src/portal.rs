@@ -25,6 +25,8 @@ pub struct SubmissionRequest {
     pub pasid: Option<Pasid>,
     /// The 64 bytes as the guest had them in memory.
     pub words: [u64; 8],
+    /// The time, in nanoseconds since some moment in the past; never goes back.
+    pub now_ns: u64,
 }
 
 /// What the guest's processor sees of a submission.

@@ -45,6 +45,8 @@ pub struct QueueView<'a> {
     pub pasid: QueuePasid<'a>,
     /// WQCFG.PASID Enable, as the guest has it.
     pub is_pasid_enabled: bool,
+    /// WQCFG.PASID, as the guest has it: what errors of a dedicated queue name.
+    pub guest_pasid: Pasid,
     /// WQCFG.Priv, as the guest has it.
     pub is_privileged: bool,
     /// The interrupt handles of the guest.
@@ -57,4 +59,6 @@ pub struct QueueView<'a> {
     pub batch_handle: Option<u16>,
     /// How submissions reach the device.
     pub policy: Policy,
+    /// See [`QueueShape::submission_interval_ns`](crate::QueueShape).
+    pub submission_interval_ns: u32,
 }

@@ -48,10 +48,17 @@ pub struct QueueShape {
     /// The interrupt handle by which the device tells Weir that a batch is done. Its
     /// slot has the host PASID of the queue. `None`: batches are refused.
     pub batch_handle: Option<u16>,
+    /// How far apart submissions to a shared queue are on average, so that no guest
+    /// takes all entries of a physical queue that others use too. As many as the queue
+    /// has entries may come at once. 0: no limit.
+    pub submission_interval_ns: u32,
 }
 
 /// Memory of Weir's own that the device reaches through the PASIDs of checked queues,
 /// and the guest does not. No operand of the guest may touch it.
+///
+/// The first page is for completion records, and the device may write it; the others
+/// it only reads. Nothing is mapped behind the last page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Its address as the device sees it.

@@ -1,0 +1,198 @@
+//! Batches and drains that the device works on, and how their end is handed on.
+//!
+//! Their completion records are Weir's own. A drain is watched while batches are in
+//! flight: the guest must not hear that all before it is done while the record of a
+//! batch is still on its way through Weir.
+
+use hwspec::dsa::{CompletionRecord, DescriptorWord0, Flags, Operation, Status};
+use hwspec::pci::Pasid;
+
+use super::report::{Origin, error_record, write_record};
+use super::window::{Layout, MAX_BATCHES, MAX_DRAINS, MAX_SLOTS};
+use super::{Counters, Notices};
+use crate::{Host, QueueIndex};
+
+/// What a slot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Batch,
+    Drain,
+}
+
+/// One batch or drain in flight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    /// The descriptor as the guest submitted it.
+    pub(super) words: [u64; 8],
+    pub(super) origin: Origin,
+    /// The host PASID it runs with.
+    pub(super) pasid: Pasid,
+    /// The virtual vector of its interrupt, if it asks for one.
+    pub(super) vector: Option<u16>,
+    /// Counts submissions.
+    pub(super) sequence: u64,
+}
+
+/// The slots of the window.
+#[derive(Clone, Debug)]
+pub(super) struct Slots {
+    entries: [Option<Entry>; MAX_SLOTS],
+    /// A bit for each slot that is in use.
+    used: u64,
+    /// A bit for each slot that batches may use.
+    batches: u64,
+    next_sequence: u64,
+}
+
+/// A bit for each slot of a drain.
+const DRAINS: u64 = ((1 << MAX_DRAINS) - 1) << MAX_BATCHES;
+
+impl Slots {
+    /// All slots free, `batches` of them for batches.
+    pub(super) const fn new(batches: usize) -> Self {
+        Self {
+            entries: [None; MAX_SLOTS],
+            used: 0,
+            batches: (1 << batches) - 1,
+            next_sequence: 0,
+        }
+    }
+
+    /// A free slot; it is not in use before [`occupy`](Self::occupy).
+    pub(super) fn free(&self, kind: Kind) -> Option<usize> {
+        let eligible = match kind {
+            Kind::Batch => self.batches,
+            Kind::Drain => DRAINS,
+        };
+        let free = eligible & !self.used;
+        (free != 0).then(|| free.trailing_zeros() as usize)
+    }
+
+    pub(super) fn occupy(&mut self, slot: usize, entry: Entry) {
+        if let Some(place) = self.entries.get_mut(slot) {
+            *place = Some(Entry {
+                sequence: self.next_sequence,
+                ..entry
+            });
+            self.next_sequence += 1;
+            self.used |= 1 << slot;
+        }
+    }
+
+    pub(super) fn release(&mut self, slot: usize) -> Option<Entry> {
+        self.used &= !(1 << slot);
+        self.entries.get_mut(slot)?.take()
+    }
+
+    pub(super) const fn count(&self) -> u32 {
+        self.used.count_ones()
+    }
+
+    /// Whether there are batches of `queue`, as far as they were not handed on yet.
+    pub(super) fn has_batches(&self, queue: QueueIndex) -> bool {
+        self.used & self.batches != 0
+            && bits(self.used & self.batches).any(|slot| {
+                self.get(slot)
+                    .is_some_and(|entry| entry.origin.queue == queue)
+            })
+    }
+
+    fn get(&self, slot: usize) -> Option<&Entry> {
+        self.entries.get(slot)?.as_ref()
+    }
+
+    /// The finished one that is to be handed on next, out of `slots`: the oldest.
+    fn finished(&self, slots: u64, host: &impl Host) -> Option<usize> {
+        bits(self.used & slots)
+            .filter(|slot| {
+                let mut first = [0];
+                host.read_window(Layout::record_offset(*slot), &mut first);
+                first[0] & STATUS != 0
+            })
+            .min_by_key(|slot| self.get(*slot).map(|entry| entry.sequence))
+    }
+
+    /// Frees those that `is_gone` says the device gave up; returns how many.
+    pub(super) fn abandon(&mut self, mut is_gone: impl FnMut(&Entry) -> bool) -> u32 {
+        let before = self.count();
+        for slot in bits(self.used) {
+            if self.get(slot).is_some_and(&mut is_gone) {
+                self.release(slot);
+            }
+        }
+        before - self.count()
+    }
+}
+
+/// Status, in the first word of a completion record.
+const STATUS: u64 = 0x3f;
+
+/// The numbers of the bits that are set.
+fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        (set != 0).then(|| {
+            let lowest = set.trailing_zeros() as usize;
+            set &= set - 1;
+            lowest
+        })
+    })
+}
+
+/// Hands on one that the device is done with: its record goes to the guest, its slot is
+/// free again. `None` if there is none.
+pub(super) fn hand_on(
+    slots: &mut Slots,
+    layout: &Layout,
+    counters: &mut Counters,
+    host: &mut impl Host,
+) -> Option<Notices> {
+    // A drain is done when what it waited for is done, and the device writes records in
+    // that order. Whoever sees the drain's and then looks for the others sees them too.
+    let drain = slots.finished(DRAINS, host);
+    let slot = slots.finished(!DRAINS, host).or(drain)?;
+    let mut words = [0; 4];
+    host.read_window(Layout::record_offset(slot), &mut words);
+    let entry = slots.release(slot)?;
+    counters.handed_on += 1;
+
+    let mut record = CompletionRecord::from_words(words);
+    // The list that faults is the guest's, as far as the guest knows.
+    let list = layout.address(layout.list_offset(slot));
+    let faulting = record.fault_address.wrapping_sub(list);
+    if record.word0.status() == Status::BATCH_PAGE_FAULT {
+        record.fault_address = entry.words[2].wrapping_add(faulting);
+    }
+    let notices = complete(&entry, record, host);
+    counters.handed_on_interrupts += u64::from(notices.interrupt.is_some());
+    Some(notices)
+}
+
+/// Record, error report and interrupt of a descriptor that completed.
+fn complete(entry: &Entry, record: CompletionRecord, host: &mut impl Host) -> Notices {
+    let flags: Flags = DescriptorWord0::from_bits(entry.words[0]).flags();
+    let status = record.word0.status();
+    let is_error = !status.is_success() && status != Status::BATCH_FAILURE;
+    let has_record = flags.completion_record_address_valid();
+
+    let error = |code| error_record(&entry.words, code, entry.origin, 0);
+    if has_record
+        && (is_error || flags.request_completion_record())
+        && write_record(host, entry.words[1], record).is_err()
+    {
+        return Notices::error(error(Status::RECORD_PAGE_FAULT));
+    }
+    Notices {
+        interrupt: entry.vector.filter(|_| status != Status::INTERRUPT_HANDLE),
+        error: (is_error && !has_record).then(|| error(status)),
+        is_error_lost: false,
+    }
+}
+
+/// Whether the operation is one that takes a slot.
+pub(super) fn kind_of(operation: Operation) -> Option<Kind> {
+    match operation {
+        Operation::BATCH => Some(Kind::Batch),
+        Operation::DRAIN => Some(Kind::Drain),
+        _ => None,
+    }
+}
