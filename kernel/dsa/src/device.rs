@@ -1,23 +1,20 @@
 //! One device, and how it is taken over, configured and recovered.
 
+mod commands;
+mod configuration;
+
 use core::fmt;
 use core::time::Duration;
 
-use alloc::vec::Vec;
-
 use hwio::{Clock, Registers};
 use hwspec::dsa::{
-    CommandCode, CommandError, DeviceState, GENCFG, GENCTRL, GenCtrl, GroupConfig, INTCAUSE,
-    IntCause, OccupancyInterrupt, OccupancyLimit, ResetType, SWERROR_0, SWERROR_1, SWERROR_2,
-    SwError0, WqConfig, WqLimits, WqMode, WqSize, WqState, WqThreshold,
+    CommandCode, CommandError, DeviceState, INTCAUSE, IntCause, ResetType, SWERROR_0, SWERROR_1,
+    SWERROR_2, SwError0, WqState,
 };
 
 use crate::control::Control;
-use crate::ims::ImsIndex;
-use crate::{
-    Capabilities, Command, Error, InterruptHandle, Outcome, Plan, Poll, QueueMode, QueuePasid,
-    QueuePlan, RegisterName, SoftwareError,
-};
+use crate::{Capabilities, Command, Error, Plan, QueuePasid, RegisterName, SoftwareError};
+use configuration::{Configuration, Queue};
 
 /// Causes of interrupts that are defined; the other bits of INTCAUSE are reserved.
 const CAUSES: IntCause = IntCause::new()
@@ -58,21 +55,6 @@ impl fmt::Display for State {
 struct ActiveCommand {
     command: Command,
     deadline: Duration,
-}
-
-/// A queue of the plan.
-#[derive(Clone, Copy, Debug)]
-struct Queue {
-    plan: QueuePlan,
-    /// How it was enabled, if it is.
-    enabled: Option<QueuePasid>,
-}
-
-/// What the device was configured to.
-#[derive(Debug)]
-struct Configuration {
-    plan: Plan,
-    queues: Vec<Queue>,
 }
 
 /// One device.
@@ -238,127 +220,6 @@ impl<R: Registers, C: Clock> Device<R, C> {
         Ok(())
     }
 
-    /// Enables a queue, and waits for it.
-    ///
-    /// # Errors
-    /// As [`execute`](Self::execute).
-    pub fn enable_queue(&mut self, queue: u8, pasid: QueuePasid) -> Result<(), Error> {
-        self.execute(Command::EnableQueue { queue, pasid })?;
-        Ok(())
-    }
-
-    /// Waits until a queue's descriptors are done, and disables it.
-    ///
-    /// # Errors
-    /// As [`execute`](Self::execute).
-    pub fn disable_queue(&mut self, queue: u8) -> Result<(), Error> {
-        self.execute(Command::DisableQueue(queue))?;
-        Ok(())
-    }
-
-    /// What a descriptor says to have the interrupt of an IMS entry. Asks the device for
-    /// it, if it has handles, and waits; otherwise that is the index.
-    ///
-    /// # Errors
-    /// As [`execute`](Self::execute).
-    pub fn request_handle(&mut self, index: ImsIndex) -> Result<InterruptHandle, Error> {
-        if !self.capabilities.has_handle_commands() {
-            return Ok(InterruptHandle(index.0));
-        }
-        self.execute(Command::RequestHandle(index))
-            .map(InterruptHandle)
-    }
-
-    /// Starts a command. [`poll`](Self::poll) says when it is done.
-    ///
-    /// # Errors
-    /// If another one is active, the device does not know it, or it is about a queue that
-    /// is not in the plan, or that is to be enabled and not disabled.
-    pub fn start(&mut self, command: Command) -> Result<(), Error> {
-        self.start_as(command, false)
-    }
-
-    /// Starts a command; when it is done, the device interrupts by MSI-X entry 0, with
-    /// [`IntCause::command_completion`].
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
-    pub fn start_with_interrupt(&mut self, command: Command) -> Result<(), Error> {
-        self.start_as(command, true)
-    }
-
-    fn start_as(&mut self, command: Command, request_interrupt: bool) -> Result<(), Error> {
-        self.need_idle()?;
-        let code = command.code();
-        if !self.capabilities.has_command(code) {
-            return Err(Error::UnsupportedCommand { command: code });
-        }
-        if let Some(queue) = command.queue() {
-            self.planned(queue)?;
-        }
-        if let Command::EnableQueue { queue, pasid } = command {
-            self.write_queue(queue, pasid)?;
-        }
-        let register = command.register().with_request_interrupt(request_interrupt);
-        self.control.write_command(register);
-        let deadline = self.control.clock.now() + self.control.timeout;
-        self.active = Some(ActiveCommand { command, deadline });
-        Ok(())
-    }
-
-    /// Asks what became of the command that was started. Waits for nothing.
-    ///
-    /// # Errors
-    /// If there is no device any more; or if the command takes too long, in which case it
-    /// is still active and can still be polled.
-    pub fn poll(&mut self) -> Result<Poll, Error> {
-        let Some(ActiveCommand { command, deadline }) = self.active else {
-            return Ok(Poll::Idle);
-        };
-        // Before the status, so that it does not matter how long this CPU is away in
-        // between.
-        let is_late = self.control.clock.now() >= deadline;
-        let status = self.control.read_command_status()?;
-        if status.active() {
-            let command = command.code();
-            return if is_late {
-                Err(Error::Timeout { command, status })
-            } else {
-                Ok(Poll::Active)
-            };
-        }
-        self.active = None;
-        let outcome = Outcome {
-            command,
-            error: status.error(),
-            result: status.result(),
-        };
-        self.note(outcome);
-        Ok(Poll::Done(outcome))
-    }
-
-    /// Starts a command and waits for it. Returns its result.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start) and [`poll`](Self::poll), and if the device refuses.
-    pub fn execute(&mut self, command: Command) -> Result<u16, Error> {
-        self.start(command)?;
-        loop {
-            match self.poll()? {
-                Poll::Active => self.control.clock.relax(),
-                Poll::Done(Outcome {
-                    error: CommandError::NONE,
-                    result,
-                    ..
-                }) => {
-                    return Ok(result);
-                }
-                Poll::Done(outcome) => return Err(Error::of_command(command, outcome.error)),
-                Poll::Idle => unreachable!("the command was just started"),
-            }
-        }
-    }
-
     /// Why MSI-X entry 0 was used; what is returned is acknowledged.
     ///
     /// # Errors
@@ -401,22 +262,6 @@ impl<R: Registers, C: Clock> Device<R, C> {
         Ok(error)
     }
 
-    /// Notes what a command changed.
-    fn note(&mut self, outcome: Outcome) {
-        let enabled = match outcome.command {
-            Command::EnableQueue { pasid, .. } => Some(pasid),
-            Command::DisableQueue(_) | Command::ResetQueue(_) => None,
-            _ => return,
-        };
-        let queue = outcome.command.queue();
-        let queues = self.configuration.iter_mut().flat_map(|it| &mut it.queues);
-        for entry in queues.filter(|entry| Some(entry.plan.index) == queue) {
-            if outcome.error == CommandError::NONE {
-                entry.enabled = enabled;
-            }
-        }
-    }
-
     fn configuration(&self) -> Result<&Configuration, Error> {
         self.configuration.as_ref().ok_or(Error::NoPlan)
     }
@@ -434,17 +279,6 @@ impl<R: Registers, C: Clock> Device<R, C> {
             Ok(())
         } else {
             Err(Error::WrongState { state, needed })
-        }
-    }
-
-    /// That no command is active that was started and not polled to its end.
-    fn need_idle(&self) -> Result<(), Error> {
-        match self.active {
-            Some(ActiveCommand { command, .. }) => {
-                let active = command.code();
-                Err(Error::CommandActive { active })
-            }
-            None => Ok(()),
         }
     }
 
@@ -476,100 +310,6 @@ impl<R: Registers, C: Clock> Device<R, C> {
             }),
         }
     }
-
-    /// Writes what was planned and enables the device.
-    fn write_configuration(&mut self) -> Result<(), Error> {
-        let Configuration { plan, queues } = self.configuration.as_ref().ok_or(Error::NoPlan)?;
-        let registers = &mut self.control.registers;
-        let grpcfg = self.capabilities.offsets.grpcfg_offset();
-        for group in 0..self.capabilities.count_groups() {
-            let table = GroupConfig::at(grpcfg, group.into());
-            let members = queues.iter().filter(|queue| queue.plan.group == group);
-            let mut words = [0_u64; 4];
-            for queue in members {
-                if let Some(word) = words.get_mut(usize::from(queue.plan.index / 64)) {
-                    *word |= 1 << (queue.plan.index % 64);
-                }
-            }
-            for (word, bits) in words.into_iter().enumerate() {
-                registers.write(table.wqs(word), bits);
-            }
-            let planned = plan
-                .groups
-                .get(usize::from(group))
-                .copied()
-                .unwrap_or_default();
-            registers.write(table.engines(), planned.engines);
-            // The rest are read buffers, of which every group may use all.
-            registers.modify(table.flags(), |flags| {
-                flags
-                    .with_tc_a(planned.traffic_class)
-                    .with_tc_b(planned.traffic_class)
-            });
-        }
-        for index in 0..self.capabilities.count_queues() {
-            let planned = queues.iter().find(|queue| queue.plan.index == index);
-            let size = planned.map_or(0, |queue| queue.plan.shape.size);
-            let table = wqcfg(&self.capabilities, index);
-            registers.write(table.size(), WqSize::new().with_size(size));
-        }
-
-        // Without it, Request Completion Interrupt is a reserved flag of an unprivileged
-        // queue. [DSA 3.0, 8.1.3 "Flags", Table 8-3; 9.2.8]
-        registers.modify(GENCFG, |gencfg| gencfg.with_user_interrupts(true));
-        let gencfg = registers.read(GENCFG);
-        if !gencfg.user_interrupts() {
-            let gencfg = gencfg.into_bits();
-            return Err(Error::NoUserInterrupts { gencfg });
-        }
-        let interrupts = GenCtrl::new()
-            .with_software_error(true)
-            .with_halt_state(true);
-        registers.write(GENCTRL, interrupts);
-        self.execute_on_device(CommandCode::ENABLE_DEVICE)?;
-        self.need_state(State::Enabled)
-    }
-
-    /// Writes all of a disabled queue's configuration but its size.
-    fn write_queue(&mut self, queue: u8, pasid: QueuePasid) -> Result<(), Error> {
-        let shape = self.planned(queue)?.plan.shape;
-        let state = self.queue_state(queue)?;
-        if state != WqState::DISABLED {
-            return Err(Error::QueueNotDisabled { queue, state });
-        }
-        let mode = WqMode::new()
-            .with_priority(shape.priority)
-            .with_pasid_enable(true);
-        let mode = match shape.mode {
-            QueueMode::Dedicated => mode
-                .with_dedicated(true)
-                .with_pasid(pasid.pasid.value())
-                .with_privileged(pasid.privileged),
-            QueueMode::Shared => mode,
-        };
-        let limits = WqLimits::new()
-            .with_max_transfer_size(shape.max_transfer_log2)
-            .with_max_batch_size(shape.max_batch_log2);
-        let threshold = WqThreshold::new().with_threshold(shape.threshold);
-        let table = self.wqcfg(queue);
-        let registers = &mut self.control.registers;
-        registers.write(table.threshold(), threshold);
-        registers.write(table.mode(), mode);
-        registers.write(table.limits(), limits);
-        // No interrupts about occupancy.
-        registers.write(table.occupancy_interrupt(), OccupancyInterrupt::new());
-        registers.write(table.occupancy_limit(), OccupancyLimit::new());
-        Ok(())
-    }
-
-    fn wqcfg(&self, queue: u8) -> WqConfig {
-        wqcfg(&self.capabilities, queue)
-    }
-}
-
-fn wqcfg(capabilities: &Capabilities, queue: u8) -> WqConfig {
-    let table = capabilities.offsets.wqcfg_offset();
-    WqConfig::at(table, capabilities.wqcap.wqcfg_bytes(), queue.into())
 }
 
 impl<R, C> fmt::Debug for Device<R, C> {
@@ -583,5 +323,4 @@ impl<R, C> fmt::Debug for Device<R, C> {
 }
 
 #[cfg(test)]
-#[path = "device_tests.rs"]
 mod tests;

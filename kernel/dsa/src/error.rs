@@ -324,10 +324,14 @@ impl fmt::Display for Error {
             Self::QueueNotPlanned { queue } => {
                 write!(f, "queue {queue} of the DSA is not in the plan; plan it")
             }
-            Self::QueueNotDisabled { queue, state } => write!(
-                f,
-                "queue {queue} of the DSA is in state {state:?}; disable it first"
-            ),
+            Self::QueueNotDisabled { queue, state } => {
+                let state = match state {
+                    WqState::ENABLED => "enabled",
+                    WqState::DRAINING => "draining",
+                    _ => "in an undefined state",
+                };
+                write!(f, "queue {queue} of the DSA is {state}; disable it first")
+            }
             Self::OutOfSlots { count } => write!(
                 f,
                 "all {count} IMS slots are in use; give guests fewer vectors"

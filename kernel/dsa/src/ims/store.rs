@@ -76,7 +76,7 @@ impl<E: Entry> Store<E> {
         Err(Error::OutOfSlots { count: self.count })
     }
 
-    /// Disables a slot and takes its entry back. All work that names it has been drained,
+    /// Disables a slot that came from here and takes its entry back. All work that names it has been drained,
     /// and its message still leads to its old owner, who gets what is pending.
     ///
     /// # Errors
