@@ -1,0 +1,206 @@
+//! Our own guests, on the lab box itself and without Weir: what they do to a DSA is right before
+//! it is asked what Weir makes of it.
+//!
+//! Without an IOMMU the DSA works on physical addresses, and the guests know that they are not
+//! virtual: they print what they would report.
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use system_tests::lab_box::LabBox;
+use system_tests::qmp::DSA0;
+
+/// What a box may take; the slowest take a few seconds.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// QEMU's exit status when a guest ends with 0, and with anything else.
+const GOOD: i32 = 1;
+const BAD: i32 = 3;
+
+/// The image of one of the guests. They are built once.
+fn image(name: &str) -> PathBuf {
+    static IMAGES: OnceLock<PathBuf> = OnceLock::new();
+    let images = IMAGES.get_or_init(|| {
+        const TARGET: &str = "x86_64-unknown-none";
+        // Not the directory that the cargo around us has locked.
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let status = Command::new(env!("CARGO"))
+            .current_dir(root)
+            .args(["guests", "--quiet", "--target-dir"])
+            .arg(&directory)
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "the guests cannot be built; does this help? rustup target add {TARGET}"
+        );
+        directory.join(TARGET).join("release")
+    });
+    images.join(name)
+}
+
+/// A file for a test's own use.
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("guests-{name}"))
+}
+
+/// A guest on its box.
+struct Run {
+    lines: Vec<String>,
+    status: Option<i32>,
+}
+
+impl Run {
+    /// Boots `guest` with the command line `words` and an input, and does `meanwhile` when a
+    /// line has come that contains `at`.
+    fn of(
+        name: &str,
+        (guest, words): (&str, &str),
+        input: &[u8],
+        options: &[&str],
+        at: &str,
+        meanwhile: impl FnOnce(&mut LabBox) -> Result<(), Box<dyn Error>>,
+    ) -> Result<Self, Box<dyn Error>> {
+        let log = file(&format!("{name}.log"));
+        let input_file = file(&format!("{name}.input"));
+        fs::write(&input_file, input)?;
+        let kernel = image(guest).display().to_string();
+        let input_file = input_file.display().to_string();
+        let arguments = ["-kernel", &kernel, "-append", words, "-initrd", &input_file];
+        let options = [&["--no-iommu"], options].concat();
+        let mut machine = LabBox::start(&log, &options, &arguments)?;
+        let deadline = Instant::now() + LIMIT;
+        let mut lines = machine.lines_until(at, deadline)?;
+        meanwhile(&mut machine)?;
+        while !lines
+            .last()
+            .is_some_and(|line| line.starts_with("report End"))
+        {
+            lines.push(machine.next_line(deadline)?);
+        }
+        let status = machine.wait_for_exit(deadline)?.code();
+        Ok(Self { lines, status })
+    }
+
+    /// The number that the guest reports.
+    #[track_caller]
+    fn reported(&self, key: &str) -> u64 {
+        let start = format!("report {key} 0x");
+        let mut values = self
+            .lines
+            .iter()
+            .filter_map(|line| line.strip_prefix(&start));
+        let value = values
+            .next()
+            .unwrap_or_else(|| panic!("no {key} in {:#?}", self.lines));
+        u64::from_str_radix(value, 16).unwrap_or_else(|error| panic!("{key} is {value}: {error}"))
+    }
+
+    #[track_caller]
+    fn assert_line(&self, text: &str) {
+        let found = self.lines.iter().any(|line| line.contains(text));
+        assert!(found, "no '{text}' in {:#?}", self.lines);
+    }
+}
+
+/// "123456789", whose CRC32C is the check value that every catalogue lists.
+const CHECK: (&[u8], u64) = (b"123456789", 0xe306_9283);
+
+#[test]
+fn the_demo_does_what_it_says() -> Result<(), Box<dyn Error>> {
+    let (trace, violations) = (file("demo.trace"), file("demo.violations"));
+    fs::write(&violations, "")?;
+    let dsa = format!(
+        "trace={};violations={}",
+        trace.display(),
+        violations.display()
+    );
+    let demo = ("guest_demo", "rounds=2");
+    let run = Run::of("demo", demo, CHECK.0, &["--dsa", &dsa], "demo:", |_| Ok(()))?;
+    assert_eq!(run.status, Some(GOOD), "{:#?}", run.lines);
+    run.assert_line("wq0 dedicated of 16 entries by MOVDIR64B");
+    run.assert_line("wq1 dedicated of 16 entries by MOVDIR64B");
+    assert_eq!(run.reported("Crc32c"), CHECK.1);
+    assert_eq!(run.reported("Failed"), 0);
+    assert!(run.reported("Checks") > 800, "{:#?}", run.lines);
+    assert!(run.reported("Interrupts") > 50, "{:#?}", run.lines);
+    // Two batches with one refused member.
+    assert_eq!(run.reported("Errors"), 4);
+    // What the device says that it did is what the guest says that it asked for.
+    let ended = fs::read_to_string(&trace)?.lines().count() as u64;
+    assert_eq!(run.reported("Submitted"), ended);
+    assert_eq!(run.reported("Completed"), ended);
+    assert_eq!(fs::read_to_string(&violations)?, "");
+    Ok(())
+}
+
+#[test]
+fn the_demo_takes_an_input_of_many_pieces_and_where_instructions_are_counted()
+-> Result<(), Box<dyn Error>> {
+    let input: Vec<u8> = (0_u32..200_003)
+        .flat_map(|n| n.wrapping_mul(n).to_le_bytes())
+        .collect();
+    let demo = ("guest_demo", "queue=1");
+    let run = Run::of("pieces", demo, &input, &["--icount"], "demo:", |_| Ok(()))?;
+    assert_eq!(run.status, Some(GOOD), "{:#?}", run.lines);
+    run.assert_line("800012 bytes copied and verified");
+    Ok(())
+}
+
+#[test]
+fn the_demo_gets_handles_where_the_device_hands_them_out() -> Result<(), Box<dyn Error>> {
+    let options = ["--dsa", "device-id=0x11fb"];
+    let demo = ("guest_demo", "rounds=1");
+    let run = Run::of("handles", demo, CHECK.0, &options, "demo:", |_| Ok(()))?;
+    assert_eq!(run.status, Some(GOOD), "{:#?}", run.lines);
+    Ok(())
+}
+
+#[test]
+fn the_demo_notices_work_that_was_not_done() -> Result<(), Box<dyn Error>> {
+    let demo = ("guest_demo", "seconds=2");
+    let run = Run::of("fault", demo, CHECK.0, &[], "bytes copied", |machine| {
+        let command = json!("dma-fault 1");
+        Ok(machine.control()?.set(DSA0, "control", &command)?)
+    })?;
+    assert_eq!(run.status, Some(BAD), "{:#?}", run.lines);
+    assert!(run.reported("Failed") > 0, "{:#?}", run.lines);
+    run.assert_line("demo: FAILED");
+    Ok(())
+}
+
+#[test]
+fn the_demo_notices_a_lost_interrupt() -> Result<(), Box<dyn Error>> {
+    let demo = ("guest_demo", "seconds=1 limit=1");
+    let run = Run::of("lost", demo, CHECK.0, &[], "bytes copied", |machine| {
+        let command = json!("lose-interrupts 1");
+        Ok(machine.control()?.set(DSA0, "control", &command)?)
+    })?;
+    assert_eq!(run.status, Some(BAD), "{:#?}", run.lines);
+    run.assert_line("STUCK");
+    Ok(())
+}
+
+#[test]
+fn a_guest_says_what_it_lacks() -> Result<(), Box<dyn Error>> {
+    for (option, line) in [
+        ("--no-dsa", "there is no DSA; give the guest one"),
+        ("--no-movdir64b", "the processor has no MOVDIR64B"),
+    ] {
+        let demo = ("guest_demo", "");
+        let run = Run::of("lacks", demo, CHECK.0, &[option], "demo:", |_| Ok(()))?;
+        assert_eq!(run.status, Some(BAD), "{:#?}", run.lines);
+        run.assert_line(line);
+    }
+    let demo = ("guest_demo", "rounds=some");
+    let run = Run::of("words", demo, CHECK.0, &[], "demo:", |_| Ok(()))?;
+    assert_eq!(run.status, Some(BAD), "{:#?}", run.lines);
+    run.assert_line("the command line says rounds=some; give a number");
+    Ok(())
+}
