@@ -148,7 +148,9 @@ fn each_access_width_sees_the_same_bytes() {
 fn only_writable_bits_can_be_written() {
     for offset in (0..0x1000).step_by(4) {
         let (value, writable) = power_up(offset);
-        if (SIOV.0..=SIOV.1).contains(&offset) {
+        // A device for each of the others, all alike, costs Miri minutes.
+        let skipped = cfg!(miri) && DWORDS.iter().all(|dword| dword.0 != offset);
+        if skipped || (SIOV.0..=SIOV.1).contains(&offset) {
             continue;
         }
         // Not the start of an FLR, and not the reset of the page requests.
