@@ -18,7 +18,6 @@
 #undef VTD_FRCD_PV
 #define VTD_FRCD_PV(pasid)      (((uint64_t)(pasid) & 0xfffff) << 40)
 
-static bool lab_passes_through(VTDAddressSpace *as);
 static bool lab_get_cached_pasid(dma_addr_t directory, uint32_t pasid,
                                  VTDPASIDEntry *pe);
 

@@ -164,6 +164,8 @@ pub(crate) mod reason {
     pub(crate) const INTERRUPT_SOURCE: u8 = 0x26;
     // [VT-d 5.10, table 30 "Fault Conditions and Remapping Hardware Behavior
     // for Various Requests"], by condition code.
+    /// SCT.4: fields of the context entry do not go together.
+    pub(crate) const CONTEXT_INVALID: u8 = 0x43;
     /// SCT.6: PASIDE is 0.
     pub(crate) const PASID_DISABLED: u8 = 0x45;
     /// SCT.7: the PASID is beyond the directory.
@@ -172,8 +174,12 @@ pub(crate) mod reason {
     pub(crate) const PASID_IS_RID_PASID: u8 = 0x48;
     /// SPD.2
     pub(crate) const DIRECTORY_NOT_PRESENT: u8 = 0x51;
+    /// SPD.3
+    pub(crate) const DIRECTORY_RESERVED: u8 = 0x52;
     /// SPT.2
     pub(crate) const PASID_NOT_PRESENT: u8 = 0x59;
+    /// SPT.3
+    pub(crate) const PASID_RESERVED: u8 = 0x5a;
     /// SFS.2
     pub(crate) const FIRST_STAGE_NOT_PRESENT: u8 = 0x71;
     /// SSS.2
@@ -182,6 +188,8 @@ pub(crate) mod reason {
     pub(crate) const NOT_CANONICAL: u8 = 0x80;
     /// SGN.2
     pub(crate) const SUPERVISOR_PAGE: u8 = 0x81;
+    /// SGN.4
+    pub(crate) const BEYOND_HOST_WIDTH: u8 = 0x83;
     /// SGN.5
     pub(crate) const BEYOND_ADDRESS_WIDTH: u8 = 0x84;
     /// SGN.6

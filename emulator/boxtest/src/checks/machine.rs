@@ -66,7 +66,12 @@ impl Machine {
 
     /// Sets the context entry of the DSA.
     pub(super) fn set_context(&mut self, entry: ContextEntry) {
-        self.root.set(self.dsa.source_id(), entry);
+        self.set_context_of(entry, Client::RID_PASID);
+    }
+
+    /// The same with another RID_PASID.
+    pub(super) fn set_context_of(&mut self, entry: ContextEntry, rid_pasid: u32) {
+        self.root.set(self.dsa.source_id(), entry, rid_pasid);
         self.iommu.invalidate_everything();
     }
 
@@ -88,9 +93,9 @@ impl Machine {
         self.set_entry(client, entry);
     }
 
-    /// Whether the directory entry of the client's PASID is present.
-    pub(super) fn set_directory_present(&mut self, client: &Client, present: bool) {
-        self.directory.set_directory_present(client.pasid, present);
+    /// Sets or clears a bit of the directory entry of the client's PASID.
+    pub(super) fn set_directory_bit(&mut self, client: &Client, bit: u32, on: bool) {
+        self.directory.set_directory_bit(client.pasid, bit, on);
         self.iommu.invalidate_pasid(client.domain, client.pasid);
     }
 

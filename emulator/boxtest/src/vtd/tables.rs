@@ -67,15 +67,15 @@ impl RootTable {
     }
 
     /// Sets the context entry of a function on bus 0. Requests without a PASID
-    /// take PASID 0, as RID_PASID says.
-    pub(crate) fn set(&self, source: SourceId, entry: ContextEntry) {
+    /// take `rid_pasid`.
+    pub(crate) fn set(&self, source: SourceId, entry: ContextEntry, rid_pasid: u32) {
         let function = u64::from(source.0 & 0xff);
         let table = if function < 0x80 {
             &self.lower
         } else {
             &self.upper
         };
-        let words = [entry.into_bits(), 0, 0, 0];
+        let words = [entry.into_bits(), u64::from(rid_pasid), 0, 0];
         table.write_words(function % 0x80 * Self::CONTEXT_ENTRY_SIZE, &words);
     }
 }
@@ -142,6 +142,14 @@ impl PasidEntry {
         self
     }
 
+    /// The same with a bit set that means nothing.
+    pub(crate) fn with_reserved(mut self, word: usize, bit: u32) -> Self {
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= 1 << bit;
+        }
+        self
+    }
+
     /// The same without recording of faults.
     pub(crate) fn silent(mut self) -> Self {
         self.0[0] |= Self::FAULT_PROCESSING_DISABLE;
@@ -204,15 +212,14 @@ impl PasidDirectory {
         table.write(at, first);
     }
 
-    /// Sets or clears the present bit of the directory entry of `pasid`, which
-    /// has a table.
-    pub(crate) fn set_directory_present(&self, pasid: u32, present: bool) {
+    /// Sets or clears a bit of the directory entry of `pasid`, which has a table.
+    pub(crate) fn set_directory_bit(&self, pasid: u32, bit: u32, on: bool) {
         let at = u64::from(pasid >> 6) * 8;
         let entry = self.directory.read(at);
-        let entry = if present {
-            entry | PRESENT
+        let entry = if on {
+            entry | 1 << bit
         } else {
-            entry & !PRESENT
+            entry & !(1 << bit)
         };
         self.directory.write(at, entry);
     }

@@ -1,6 +1,8 @@
 //! The way from the requester to the address space: context entry, PASID
 //! directory, PASID table.
 
+use core::fmt::Display;
+
 use super::super::machine::{Client, Machine, SOURCE, TARGET};
 use super::{PAGE, QUEUE_OF_RID_PASID, QUEUE_WITHOUT_PASID, SUCCESS};
 use crate::dsa::descriptor::{Completion, Descriptor};
@@ -32,7 +34,7 @@ pub(super) fn check(report: &mut Report, machine: &mut Machine, a: &Client, c: &
     machine.admit(a);
     works(report, machine, a, "pasid_works_once_present");
 
-    machine.set_directory_present(a, false);
+    machine.set_directory_bit(a, 0, false);
     refused(
         report,
         machine,
@@ -40,13 +42,15 @@ pub(super) fn check(report: &mut Report, machine: &mut Machine, a: &Client, c: &
         reason::DIRECTORY_NOT_PRESENT,
         "absent_pasid_directory_entry_faults",
     );
-    machine.set_directory_present(a, true);
+    machine.set_directory_bit(a, 0, true);
     works(
         report,
         machine,
         a,
         "pasid_works_once_its_directory_entry_is_present",
     );
+
+    reserved_bits(report, machine, a);
 
     machine.set_entry(a, entry.silent());
     let got = machine.submit(a, Descriptor::memory_move(0, TARGET, 64));
@@ -76,6 +80,7 @@ pub(super) fn check(report: &mut Report, machine: &mut Machine, a: &Client, c: &
         reason::PASID_BEYOND_DIRECTORY,
         "pasid_beyond_the_directory_faults",
     );
+    illegal_contexts(report, machine, a);
     machine.set_context(context);
     works(report, machine, a, "pasids_work_once_enabled");
 
@@ -109,8 +114,89 @@ pub(super) fn check(report: &mut Report, machine: &mut Machine, a: &Client, c: &
     );
 }
 
+/// Bits that mean nothing, or nothing that ECAP shows, in the entries for a
+/// PASID. [VT-d 5.10, 9.5 "Scalable-Mode PASID Directory Entry", 9.6
+/// "Scalable-Mode PASID Table Entry"]
+fn reserved_bits(report: &mut Report, machine: &mut Machine, a: &Client) {
+    // The bits around FPD and the address, whose width is 48 bits.
+    for bit in [2, 11, 48, 63] {
+        machine.set_directory_bit(a, bit, true);
+        refused(
+            report,
+            machine,
+            a,
+            reason::DIRECTORY_RESERVED,
+            format_args!("reserved_bit_{bit}_of_a_pasid_directory_entry_faults"),
+        );
+        machine.set_directory_bit(a, bit, false);
+    }
+    let entry = PasidEntry::translated(a.domain, &a.space);
+    // Word 0: bit 5, SSADE, and above the pointer. Word 1: above the domain, and
+    // PWSNP. Word 2: SRE's neighbour EAFE, and above the pointer. The last word.
+    for (word, bit) in [
+        (0, 5),
+        (0, 9),
+        (0, 48),
+        (1, 16),
+        (1, 23),
+        (2, 7),
+        (2, 48),
+        (3, 0),
+        (7, 63),
+    ] {
+        machine.set_entry(a, entry.with_reserved(word, bit));
+        refused(
+            report,
+            machine,
+            a,
+            reason::PASID_RESERVED,
+            format_args!("reserved_bit_{bit}_in_word_{word}_of_a_pasid_entry_faults"),
+        );
+    }
+    machine.set_entry(a, entry.silent().with_reserved(0, 5));
+    let got = machine.submit(a, Descriptor::memory_move(0, TARGET, 64));
+    report.equal(
+        "fault_processing_disable_counts_beside_reserved_bits",
+        got,
+        (None, None),
+    );
+    machine.admit(a);
+    works(report, machine, a, "pasid_works_without_reserved_bits");
+}
+
+/// [VT-d 5.10, 9.4 "Scalable-Mode Context-Entry"] Page requests need the device
+/// TLB, and RID_PASID a place in the directory.
+fn illegal_contexts(report: &mut Report, machine: &mut Machine, a: &Client) {
+    let context = machine.context();
+    machine.set_context(context.with_page_request_enable(true));
+    refused(
+        report,
+        machine,
+        a,
+        reason::CONTEXT_INVALID,
+        "page_requests_without_a_device_tlb_fault",
+    );
+    // A directory of 2^7 entries, for PASIDs of 13 bits.
+    let small = context.with_directory_size(0);
+    machine.set_context_of(small, 1 << 13);
+    refused(
+        report,
+        machine,
+        a,
+        reason::CONTEXT_INVALID,
+        "rid_pasid_beyond_the_directory_faults",
+    );
+    machine.set_context(context);
+}
+
 /// No request of this PASID gets through, so there is no record either.
-fn refused(report: &mut Report, machine: &Machine, client: &Client, reason: u8, name: &str) {
+fn refused(
+    report: &mut Report,
+    machine: &Machine,
+    client: &Client,
+    reason: u8,
+    name: impl Display,
+) {
     client.reset();
     machine.dsa.take_error();
     let descriptor = Descriptor::memory_move(SOURCE, TARGET, PAGE);
@@ -160,6 +246,26 @@ pub(super) fn check_pass_through(report: &mut Report, machine: &mut Machine, cli
         "pass_through_takes_addresses_as_they_are",
         (submit(machine), client.has_copied(512)),
         ((Some(SUCCESS), None), true),
+    );
+    let (record, fault_beyond) = {
+        // Bit 48 is beyond the host's width.
+        let address = 1 << 48;
+        let beyond = Descriptor::memory_move(address, client.target.address(), PAGE);
+        client.reset();
+        Completion::clear(&client.record, 0);
+        machine
+            .portal(client)
+            .write(&beyond.with_completion(client.record.address()));
+        machine.finish(client)
+    };
+    report.equal(
+        "pass_through_beyond_the_hosts_width_faults",
+        (record, fault_beyond, client.changed()),
+        (
+            Some(machine.read_failure(1 << 48)),
+            Some(machine.fault(client, reason::BEYOND_HOST_WIDTH, true, 1 << 48)),
+            None,
+        ),
     );
     machine.admit(client);
     report.equal(
