@@ -14,6 +14,7 @@ pub mod acpi;
 pub mod arch;
 pub mod boot_info;
 pub mod bundle;
+pub mod config;
 pub mod console;
 pub mod loader;
 pub mod machine;
