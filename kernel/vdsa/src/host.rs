@@ -72,6 +72,18 @@ impl QueueSet {
         Self(self.0 | 1 << queue.0)
     }
 
+    /// Those of these that are in `others`.
+    #[must_use]
+    pub const fn and(self, others: Self) -> Self {
+        Self(self.0 & others.0)
+    }
+
+    /// Those of these that are not in `others`.
+    #[must_use]
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
     /// One after the other, from the lowest number on.
     pub fn iter(self) -> impl Iterator<Item = QueueIndex> {
         (0..8).map(QueueIndex).filter(move |q| self.contains(*q))
@@ -126,8 +138,6 @@ pub enum Request {
         queue: QueueIndex,
         /// The queue's host PASID; of a virtual shared queue its default one.
         pasid: Pasid,
-        /// Privileged, as the guest has it in its WQCFG.
-        is_privileged: bool,
     },
     /// Do something to queues, which are all enabled.
     Queues {

@@ -19,20 +19,32 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod access;
+mod commands;
+mod config_space;
+mod device;
 mod handles;
 mod host;
+mod interrupts;
+mod msix;
 mod pasids;
+mod physical;
 mod portal;
 mod queue_view;
+mod registers;
 mod shape;
 mod software_error;
 mod submission;
+mod work_queue;
 
+pub use device::{DroppedAccesses, VirtualDsa};
 pub use handles::{Handle, HandleTable};
 pub use host::{
     Answer, GuestAddr, Host, Message, NotRam, PasidAction, QueueAction, QueueIndex, QueueSet,
     Request,
 };
+pub use interrupts::MovedHandle;
+pub use msix::MsixTable;
 pub use pasids::{PasidMap, PasidPair};
 pub use portal::{SubmissionKind, SubmissionRequest, SubmitResult};
 pub use queue_view::{QueueMode, QueuePasid, QueueView};

@@ -1,6 +1,15 @@
-//! Submissions, as the guest's processor makes them.
+//! Portals: submissions as the guest's processor makes them, and how what became of
+//! them reaches the guest.
 
+use hwspec::dsa::{DeviceState, PortalPage};
 use hwspec::pci::Pasid;
+
+use crate::submission::Notices;
+use crate::work_queue::{State, WorkQueue};
+use crate::{
+    Answer, Counters, HandleTable, Host, PasidAction, PasidMap, QueueAction, QueueIndex, QueueMode,
+    QueuePasid, QueueView, Refusals, Request, VirtualDsa, Window,
+};
 
 /// The instruction that was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,4 +49,147 @@ pub enum SubmitResult {
     Dropped,
     /// The instruction faults.
     GeneralProtection,
+}
+
+/// What a view shows besides the queue.
+struct Surroundings<'a> {
+    is_device_enabled: bool,
+    pasids: &'a PasidMap,
+    handles: &'a HandleTable,
+    operations: [u64; 4],
+    window: Window,
+}
+
+/// The queue that an offset into BAR2 belongs to, as its portal there is seen.
+fn view<'a>(
+    queues: &[WorkQueue],
+    offset: u64,
+    surroundings: Surroundings<'a>,
+) -> Option<QueueView<'a>> {
+    let stride = u64::try_from(PortalPage::WQ_STRIDE).ok()?;
+    let page = u64::try_from(PortalPage::SIZE).ok()?;
+    let index = QueueIndex::new(usize::try_from(offset / stride).ok()?)?;
+    let queue = queues.get(index.index())?;
+    let shape = queue.shape();
+    let mode = queue.mode();
+    Some(QueueView {
+        index,
+        is_enabled: surroundings.is_device_enabled && queue.state == State::Enabled,
+        mode: shape.mode,
+        is_limited_portal: offset / page % 2 == 1,
+        size: shape.size,
+        threshold: queue.threshold(),
+        max_transfer_log2: shape.max_transfer_log2,
+        max_batch_log2: shape.max_batch_log2,
+        pasid: match shape.mode {
+            QueueMode::Dedicated => QueuePasid::OfQueue(queue.host_pasid()),
+            QueueMode::Shared => QueuePasid::OfSubmission(surroundings.pasids),
+        },
+        is_pasid_enabled: mode.pasid_enable(),
+        guest_pasid: Pasid::from_bits(mode.pasid()),
+        is_privileged: mode.privileged(),
+        handles: surroundings.handles,
+        operations: surroundings.operations,
+        window: surroundings.window,
+        batch_handle: shape.batch_handle,
+        policy: shape.policy,
+        submission_interval_ns: shape.submission_interval_ns,
+    })
+}
+
+impl VirtualDsa {
+    /// The queue that an offset into BAR2 belongs to, as its portal there is seen.
+    pub fn view(&self, offset: u64) -> Option<QueueView<'_>> {
+        let surroundings = Surroundings {
+            is_device_enabled: self.state == DeviceState::Enabled,
+            pasids: &self.pasids,
+            handles: &self.handles,
+            operations: self.capabilities.operations(),
+            window: self.window,
+        };
+        view(&self.queues, offset, surroundings)
+    }
+
+    /// A submission to a portal.
+    pub fn submit(&mut self, host: &mut impl Host, request: &SubmissionRequest) -> SubmitResult {
+        // As above, but the check borrows its own part.
+        let surroundings = Surroundings {
+            is_device_enabled: self.state == DeviceState::Enabled,
+            pasids: &self.pasids,
+            handles: &self.handles,
+            operations: self.capabilities.operations(),
+            window: self.window,
+        };
+        let Some(view) = view(&self.queues, request.offset, surroundings) else {
+            return self.submission.submit_nowhere(request.kind);
+        };
+        let (result, notices) = self.submission.submit(&view, host, request);
+        self.notify(host, notices);
+        result
+    }
+
+    /// Hands finished batches on to the guest: after the interrupt of a batch handle, and
+    /// from time to time while [some are in flight](Self::batches_in_flight).
+    pub fn collect_batches(&mut self, host: &mut impl Host) {
+        // What a halt or a reset gave up is not the guest's any more.
+        if self.physical.is_stopping() || self.state == DeviceState::Halted {
+            return;
+        }
+        while let Some(notices) = self.submission.collect(host) {
+            self.notify(host, notices);
+        }
+    }
+
+    /// How many batches and drains are watched for.
+    pub const fn batches_in_flight(&self) -> u32 {
+        self.submission.in_flight()
+    }
+
+    /// What was refused.
+    pub const fn refusals(&self) -> &Refusals {
+        self.submission.refusals()
+    }
+
+    /// What became of submissions.
+    pub const fn counters(&self) -> &Counters {
+        self.submission.counters()
+    }
+
+    fn notify(&mut self, host: &mut impl Host, notices: Notices) {
+        if let Some(error) = notices.error {
+            self.record_error(host, error);
+        }
+        if notices.is_error_lost {
+            self.software_error.set_overflow();
+        }
+        if let Some(vector) = notices.interrupt {
+            self.msix.raise_completion(host, vector);
+        }
+    }
+
+    /// What a command drained or stopped is handed on or given up, before the guest
+    /// hears that the command is done.
+    pub(crate) fn close_books(&mut self, host: &mut impl Host, request: Request, answer: Answer) {
+        if answer != Answer::Done {
+            return;
+        }
+        match request {
+            Request::Queues { queues, action } => {
+                self.collect_batches(host);
+                if action != QueueAction::Drain {
+                    self.submission.abandon(queues);
+                }
+            }
+            Request::Pasid { pasid, action } => {
+                self.collect_batches(host);
+                if action == PasidAction::Abort {
+                    self.submission.abandon_pasid(pasid);
+                }
+            }
+            Request::Reset { queues } => self.submission.abandon(queues),
+            Request::EnableQueue { .. }
+            | Request::AllocateHandle { .. }
+            | Request::ReleaseHandle { .. } => {}
+        }
+    }
 }

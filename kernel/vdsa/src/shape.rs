@@ -1,9 +1,13 @@
 //! What a virtual accelerator is made of.
 
+use alloc::vec::Vec;
 use core::fmt;
 
+use hwspec::dsa::Operation;
 use hwspec::pci::Pasid;
 
+use crate::config_space::portals_size;
+use crate::registers::REGISTERS_SIZE;
 use crate::{PasidPair, QueueMode};
 
 /// The most queues of a virtual accelerator; no physical one has more.
@@ -67,6 +71,13 @@ pub struct Window {
     pub len_bytes: u64,
 }
 
+impl Window {
+    /// Whether an address is in it.
+    pub const fn contains(&self, address: u64) -> bool {
+        address >= self.base && address - self.base < self.len_bytes
+    }
+}
+
 /// One virtual accelerator.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape<'a> {
@@ -81,6 +92,84 @@ pub struct Shape<'a> {
     pub window: Window,
     /// Where the two BARs are before the guest moves them: BAR0 and BAR2.
     pub bars: [u64; 2],
+}
+
+impl Shape<'_> {
+    /// Operations that a DSA 1.0 has and the guest may use.
+    pub(crate) fn offered_operations(&self) -> [u64; 4] {
+        let mut operations = self.operations;
+        for (word, known) in operations.iter_mut().zip(OPERATIONS) {
+            *word &= known;
+        }
+        operations
+    }
+
+    /// The largest batch of any queue, as a power of two.
+    pub(crate) fn max_batch_log2(&self) -> u8 {
+        let limits = self.queues.iter().map(|queue| queue.max_batch_log2);
+        limits.max().unwrap_or(0)
+    }
+
+    /// Whether there can be such an accelerator.
+    pub(crate) fn validate(&self) -> Result<(), ShapeError> {
+        let require = |good: bool, error: ShapeError| if good { Ok(()) } else { Err(error) };
+        let count = self.queues.len();
+        require((1..=MAX_QUEUES).contains(&count), ShapeError::Queues(count))?;
+        let total = self.queues.iter().map(|queue| u32::from(queue.size)).sum();
+        let has_empty = self.queues.iter().any(|queue| queue.size == 0);
+        let fits = total <= u32::from(u16::MAX);
+        require(fits && !has_empty, ShapeError::Sizes(total))?;
+        let [operations, ..] = self.offered_operations();
+        let has_batches = operations >> Operation::BATCH.0 & 1 != 0;
+        for queue in self.queues {
+            let priority = queue.priority;
+            require((1..=15).contains(&priority), ShapeError::Priority(priority))?;
+            let transfer = queue.max_transfer_log2;
+            require(transfer <= 31, ShapeError::TransferSize(transfer))?;
+            let batch = queue.max_batch_log2;
+            let is_none = !has_batches && batch == 0;
+            require(
+                is_none || (1..=10).contains(&batch),
+                ShapeError::BatchSize(batch),
+            )?;
+        }
+        self.validate_pasids()?;
+        let [bar0, bar2] = self.bars;
+        require(
+            bar0.is_multiple_of(REGISTERS_SIZE.into()),
+            ShapeError::Bar(bar0),
+        )?;
+        require(
+            bar2.is_multiple_of(portals_size(count)),
+            ShapeError::Bar(bar2),
+        )?;
+        let Window { base, len_bytes } = self.window;
+        let has_end = base.checked_add(len_bytes).is_some();
+        let is_paged = base.is_multiple_of(4096) && len_bytes.is_multiple_of(4096);
+        require(has_end && is_paged, ShapeError::Window(self.window))
+    }
+
+    /// Each guest PASID and each host PASID is there once.
+    fn validate_pasids(&self) -> Result<(), ShapeError> {
+        let guests = || self.guest_pasids.iter().map(|pair| pair.guest);
+        let defaults = self.queues.iter().map(|queue| queue.default_pasid);
+        let hosts = defaults.chain(self.guest_pasids.iter().map(|pair| pair.host));
+        if let Some(twice) = find_twice(guests()) {
+            return Err(ShapeError::GuestPasid(twice));
+        }
+        match find_twice(hosts) {
+            Some(twice) => Err(ShapeError::HostPasid(twice)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An element that is there more than once.
+fn find_twice(pasids: impl Iterator<Item = Pasid>) -> Option<Pasid> {
+    let mut sorted: Vec<Pasid> = pasids.collect();
+    sorted.sort_unstable();
+    let mut pairs = sorted.iter().zip(sorted.iter().skip(1));
+    pairs.find_map(|(one, next)| (one == next).then_some(*one))
 }
 
 /// Why there can be no such accelerator.

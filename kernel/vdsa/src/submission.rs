@@ -204,6 +204,12 @@ impl Submission {
         }
     }
 
+    /// One submission to an address in BAR2 that belongs to no queue.
+    pub fn submit_nowhere(&mut self, kind: SubmissionKind) -> SubmitResult {
+        self.counters.submitted += 1;
+        self.not_taken(kind, Notices::default()).0
+    }
+
     /// Hands one batch or drain that the device is done with on to the guest. To be
     /// called until there is none: after the interrupt of a batch handle, after an error
     /// of one of the queues, when a drain or an abort of a queue is done and before the
