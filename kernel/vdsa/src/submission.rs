@@ -152,7 +152,10 @@ impl Submission {
         let limits = Limits {
             operations: view.operations[0],
             max_transfer: 1 << view.max_transfer_log2.min(31),
-            max_batch: 1 << view.max_batch_log2.min(15),
+            max_batch: self
+                .layout
+                .list_capacity()
+                .min(1 << view.max_batch_log2.min(15)),
             window: self.layout.range(),
             handles: view.handles,
             pasid,
@@ -363,5 +366,4 @@ fn vector(words: &[u64; 8], limits: &Limits<'_>) -> Option<u16> {
 }
 
 #[cfg(test)]
-#[path = "submission/tests.rs"]
 mod tests;

@@ -52,9 +52,8 @@ impl Submission {
         };
         let layout = self.layout;
         let list = layout.list_offset(slot);
-        let count = usize::try_from(batch.words[4] & 0xffff_ffff)
-            .unwrap_or(0)
-            .min(layout.list_capacity());
+        // The check has bounded it by the room for a list.
+        let count = usize::try_from(batch.words[4] & 0xffff_ffff).unwrap_or(0);
         let mut notices = Notices::default();
         if let Err(fault) = self.copy_list(batch, count, list, limits, host, &mut notices) {
             return Fate::Refused(fault);
@@ -62,7 +61,7 @@ impl Submission {
         let mut words = [0; 8];
         words[0] = batch.words[0] & ADDRESS_1_TC | u64::from(Operation::BATCH.0) << 56;
         words[2] = layout.address(list);
-        words[4] = batch.words[4] & 0xffff_ffff;
+        words[4] = count as u64;
         if self.submit_watched(batch, words, slot, host) == Answer::Retry {
             return Fate::Full;
         }

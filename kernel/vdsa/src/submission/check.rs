@@ -35,6 +35,7 @@ pub(super) struct Limits<'a> {
     /// Bits of OPCAP for operations 0 to 63; there are no others.
     pub(super) operations: u64,
     pub(super) max_transfer: u64,
+    /// Descriptors of a batch.
     pub(super) max_batch: u64,
     pub(super) window: Range,
     pub(super) handles: &'a HandleTable,

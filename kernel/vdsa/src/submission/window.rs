@@ -52,8 +52,8 @@ impl Layout {
     }
 
     /// How many descriptors a list has room for.
-    pub(super) const fn list_capacity(&self) -> usize {
-        self.list_bytes / DESCRIPTOR
+    pub(super) const fn list_capacity(&self) -> u64 {
+        (self.list_bytes / DESCRIPTOR) as u64
     }
 
     /// What no operand may touch.
