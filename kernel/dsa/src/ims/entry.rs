@@ -1,5 +1,7 @@
 //! Where entries are, and how their bits lie.
 
+use core::fmt;
+
 use hwio::{DmaPages, Registers};
 use hwspec::dsa::{ImsControl, ImsEntry};
 
@@ -61,8 +63,8 @@ impl<R: Registers> Entry for DeviceEntry<R> {
     }
 }
 
-/// The queue layout: a record in memory that belongs to a context of a device, which reads
-/// it whenever it is to interrupt. Four 64-bit words:
+/// The queue layout: a record in memory that belongs to a context of a device. The device
+/// reads it when the doorbell `D` tells it to. Four 64-bit words:
 ///
 /// | word | bits | |
 /// |---|---|---|
@@ -74,14 +76,14 @@ impl<R: Registers> Entry for DeviceEntry<R> {
 ///
 /// No device of ours has it. It is here so that the store stays free of what the DSA's
 /// layout happens to be.
-#[derive(Debug)]
-pub struct QueueEntry<P> {
+pub struct QueueEntry<P, D> {
     pages: P,
     first_word: usize,
     is_coherent: bool,
+    doorbell: D,
 }
 
-impl<P: DmaPages> QueueEntry<P> {
+impl<P: DmaPages, D: FnMut()> QueueEntry<P, D> {
     /// Words of a record.
     pub const WORDS: usize = 4;
 
@@ -92,10 +94,11 @@ impl<P: DmaPages> QueueEntry<P> {
 
     /// The record whose first word is word `first_word` of `pages`, which nobody else
     /// uses. If the device does not look into the CPU's caches, `is_coherent` is false.
+    /// When `doorbell` returns, the device has seen the record as it is.
     ///
     /// # Panics
     /// If the pages end before the record does.
-    pub fn new(pages: P, first_word: usize, is_coherent: bool) -> Self {
+    pub fn new(pages: P, first_word: usize, is_coherent: bool, doorbell: D) -> Self {
         let end = first_word.checked_add(Self::WORDS);
         assert!(
             end.is_some_and(|end| end <= pages.len_words()),
@@ -106,6 +109,7 @@ impl<P: DmaPages> QueueEntry<P> {
             pages,
             first_word,
             is_coherent,
+            doorbell,
         }
     }
 
@@ -118,7 +122,7 @@ impl<P: DmaPages> QueueEntry<P> {
     }
 }
 
-impl<P: DmaPages> Entry for QueueEntry<P> {
+impl<P: DmaPages, D: FnMut()> Entry for QueueEntry<P, D> {
     fn write_message(&mut self, message: Message) {
         self.write(1, message.address());
         self.write(2, message.data().into());
@@ -131,6 +135,7 @@ impl<P: DmaPages> Entry for QueueEntry<P> {
             | bit(control.pasid_enable(), Self::PASID_ENABLE)
             | u64::from(control.pasid()) << Self::PASID_SHIFT;
         self.write(0, word);
+        (self.doorbell)();
     }
 
     fn read_control(&self) -> ImsControl {
@@ -143,6 +148,15 @@ impl<P: DmaPages> Entry for QueueEntry<P> {
             .with_ignore(word & Self::IGNORE != 0)
             .with_pasid_enable(word & Self::PASID_ENABLE != 0)
             .with_pasid(pasid)
+    }
+}
+
+impl<P: fmt::Debug, D> fmt::Debug for QueueEntry<P, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueEntry")
+            .field("pages", &self.pages)
+            .field("first_word", &self.first_word)
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 
 use hwio::FrameSource;
 use hwio::fake::{AllOnes, Device, Event, FakeRegisters, Log, Memory, NeverCompletes};
@@ -341,7 +341,11 @@ fn a_record_in_memory_has_the_bits_that_its_table_says() {
     let mut memory = Memory::non_coherent(&log);
     let pages = memory.allocate_zeroed(1).unwrap();
     let at = pages.word_address(8).as_u64();
-    let mut store = Store::new([QueueEntry::new(pages, 8, false)]).unwrap();
+    let rung = Cell::new(0);
+    let mut store = Store::new([QueueEntry::new(pages, 8, false, || {
+        rung.set(rung.get() + 1)
+    })])
+    .unwrap();
     let mut slot = store.allocate(SlotPasid::Checked(PASID)).unwrap();
     // Ignore and PASID Enable; not live.
     assert_eq!(memory.device_read(at), 0x0001_2345_0000_0006);
@@ -350,6 +354,8 @@ fn a_record_in_memory_has_the_bits_that_its_table_says() {
         .map(|word| memory.device_read(at + 8 * word))
         .collect();
     assert_eq!(record, [0x0001_2345_0000_0005, 0xfee0_0214, 0x31, 0]);
+    // The store masked it, it was allocated, masked, given a message and unmasked.
+    assert_eq!(rung.get(), 5);
     memory.device_write(at + 24, 1);
     assert!(slot.is_pending().unwrap());
     memory.device_write(at + 24, 0);
@@ -367,5 +373,5 @@ fn a_record_in_memory_has_the_bits_that_its_table_says() {
 #[should_panic(expected = "a record at word 509 of 512")]
 fn a_record_ends_where_its_pages_do() {
     let mut memory = Memory::coherent(&Log::new());
-    let _ = QueueEntry::new(memory.allocate_zeroed(1).unwrap(), 509, true);
+    let _ = QueueEntry::new(memory.allocate_zeroed(1).unwrap(), 509, true, || {});
 }
