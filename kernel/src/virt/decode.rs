@@ -2,7 +2,7 @@
 //!
 //! A decoder of the field, `iced-x86`, takes the bytes apart; this module turns
 //! the few instructions that are emulated into an [`Operation`] and refuses all
-//! others. Which device is meant is never decided by the operand found here but
+//! others. [`fast`] knows the most frequent ones by itself. Which device is meant is never decided by the operand found here but
 //! by the guest-physical address at which the processor stopped.
 #![forbid(unsafe_code)]
 
@@ -10,9 +10,10 @@ use iced_x86::{Decoder, DecoderOptions, Instruction as Iced, Mnemonic, OpKind, R
 
 use super::address::GuestVirtAddr;
 use super::registers::{GeneralRegisters, Register, RegisterPart, Width};
+pub use bytes::{InstructionBytes, MAX_INSTRUCTION};
 
-/// No instruction is longer.
-pub const MAX_INSTRUCTION: usize = 15;
+mod bytes;
+mod fast;
 
 /// How a guest's instruction is to be read.
 #[derive(Clone, Copy, Debug)]
@@ -115,13 +116,20 @@ pub fn length(bits: u32, bytes: &[u8]) -> Option<u64> {
 
 /// Whether the instruction at the start of `bytes` is the one that the processor
 /// says it stopped at, and how long it is then.
-pub fn length_of(bits: u32, bytes: &[u8], opcode: Opcode) -> Option<u64> {
+#[inline]
+pub fn length_of(bits: u32, bytes: &InstructionBytes, opcode: Opcode) -> Option<u64> {
     // Almost always there is no prefix.
-    let plain = opcode.bytes();
-    if bytes.starts_with(plain) {
-        return Some(plain.len() as u64);
+    let (plain, length) = opcode.plain();
+    let unused = 128 - 8 * length;
+    if (bytes.word() ^ plain) << unused == 0 && length as usize <= bytes.len() {
+        return Some(length.into());
     }
-    let instruction = decode_bytes(bits, 0, bytes)?;
+    length_of_prefixed(bits, bytes, opcode)
+}
+
+#[cold]
+fn length_of_prefixed(bits: u32, bytes: &InstructionBytes, opcode: Opcode) -> Option<u64> {
+    let instruction = decode_bytes(bits, 0, bytes.as_slice())?;
     (instruction.mnemonic() == opcode.mnemonic()).then_some(instruction.len() as u64)
 }
 
@@ -147,16 +155,19 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    const fn bytes(self) -> &'static [u8] {
+    /// The instruction without prefixes, the first byte lowest, and how many
+    /// bytes it has.
+    #[inline]
+    const fn plain(self) -> (u128, u32) {
         match self {
-            Self::Cpuid => &[0x0f, 0xa2],
-            Self::Hlt => &[0xf4],
-            Self::Vmmcall => &[0x0f, 0x01, 0xd9],
-            Self::Rdmsr => &[0x0f, 0x32],
-            Self::Wrmsr => &[0x0f, 0x30],
-            Self::Xsetbv => &[0x0f, 0x01, 0xd1],
-            Self::Invd => &[0x0f, 0x08],
-            Self::Wbinvd => &[0x0f, 0x09],
+            Self::Cpuid => (0xa2_0f, 2),
+            Self::Hlt => (0xf4, 1),
+            Self::Vmmcall => (0xd9_01_0f, 3),
+            Self::Rdmsr => (0x32_0f, 2),
+            Self::Wrmsr => (0x30_0f, 2),
+            Self::Xsetbv => (0xd1_01_0f, 3),
+            Self::Invd => (0x08_0f, 2),
+            Self::Wbinvd => (0x09_0f, 2),
         }
     }
 
@@ -177,8 +188,20 @@ impl Opcode {
 /// Understands the instruction at the start of `bytes`.
 ///
 /// None if it is not complete, no instruction, or not one that is emulated.
-pub fn decode(context: &Context<'_>, bytes: &[u8]) -> Option<Instruction> {
-    let iced = decode_bytes(context.bits, context.rip, bytes)?;
+#[inline]
+pub fn decode(context: &Context<'_>, bytes: &InstructionBytes) -> Option<Instruction> {
+    if context.bits == 64
+        && let Some(instruction) = fast::decode(context, bytes)
+    {
+        return Some(instruction);
+    }
+    decode_slowly(context, bytes)
+}
+
+/// Understands an instruction in any mode and of any form.
+#[cold]
+fn decode_slowly(context: &Context<'_>, bytes: &InstructionBytes) -> Option<Instruction> {
+    let iced = decode_bytes(context.bits, context.rip, bytes.as_slice())?;
     let operands = Operands {
         context,
         iced: &iced,

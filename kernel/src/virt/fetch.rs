@@ -3,7 +3,7 @@
 
 use super::address::{GuestPhysAddr, GuestVirtAddr};
 use super::backend::Vcpu;
-use super::decode::{self, Context, Instruction, MAX_INSTRUCTION};
+use super::decode::{self, Context, Instruction, InstructionBytes, MAX_INSTRUCTION};
 use super::memory::{GuestMemory, NotRam};
 use super::walk::{self, PageFault, Paging, Purpose};
 use crate::mm::PAGE_SIZE;
@@ -36,22 +36,6 @@ pub fn instruction_address(vcpu: &impl Vcpu) -> GuestVirtAddr {
     }
 }
 
-/// The bytes of an instruction: fifteen, or as many as there are before something
-/// that cannot be read.
-#[derive(Clone, Copy, Debug)]
-pub struct InstructionBytes {
-    bytes: [u8; 16],
-    length: usize,
-}
-
-impl InstructionBytes {
-    /// The bytes.
-    #[inline]
-    pub fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-}
-
 /// Copies the instruction at `address`.
 ///
 /// # Errors
@@ -66,12 +50,8 @@ pub fn instruction(
     if at.0 % PAGE_SIZE > PAGE_SIZE - 16 {
         return split_instruction(memory, paging, address);
     }
-    let [low, high] = memory.read_words(at).map_err(not_ram)?;
-    let bytes = u128::from(high) << 64 | u128::from(low);
-    Ok(InstructionBytes {
-        bytes: bytes.to_le_bytes(),
-        length: MAX_INSTRUCTION,
-    })
+    let words = memory.read_words(at).map_err(not_ram)?;
+    Ok(InstructionBytes::from_words(words))
 }
 
 /// An instruction that may go on in the next page.
@@ -81,21 +61,16 @@ fn split_instruction(
     paging: &Paging,
     address: GuestVirtAddr,
 ) -> Result<InstructionBytes, AccessError> {
-    let mut bytes = [0; 16];
+    let mut bytes = [0; MAX_INSTRUCTION];
     let in_page = usize::try_from(PAGE_SIZE - address.0 % PAGE_SIZE).unwrap_or(MAX_INSTRUCTION);
     let first = in_page.min(MAX_INSTRUCTION);
     let (start, rest) = bytes.split_at_mut(first);
     read_in_page(memory, paging, address, start, Purpose::Execute)?;
     let next = address.wrapping_add(first as u64);
     let rest_is_there = read_in_page(memory, paging, next, rest, Purpose::Execute).is_ok();
-    Ok(InstructionBytes {
-        bytes,
-        length: if rest_is_there {
-            MAX_INSTRUCTION
-        } else {
-            first
-        },
-    })
+    let length = if rest_is_there { bytes.len() } else { first };
+    let known = bytes.get(..length).unwrap_or_default();
+    Ok(InstructionBytes::from_slice(known))
 }
 
 /// Understands the instruction that a virtual processor is at. None if it is not
@@ -113,7 +88,7 @@ pub fn decode(vcpu: &impl Vcpu, memory: &GuestMemory) -> Result<Option<Instructi
         registers: vcpu.registers(),
         segment_bases: vcpu.segment_bases(),
     };
-    Ok(decode::decode(&context, bytes.as_slice()))
+    Ok(decode::decode(&context, &bytes))
 }
 
 /// Copies a descriptor: 64 bytes at any address, once.

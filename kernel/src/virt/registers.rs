@@ -42,7 +42,14 @@ impl Register {
         Self(number)
     }
 
+    /// The register that the low four bits number.
+    #[inline]
+    pub const fn from_low_bits(number: u8) -> Self {
+        Self(number & 0xf)
+    }
+
     /// Its number.
+    #[inline]
     pub const fn number(self) -> usize {
         self.0 as usize
     }
@@ -73,6 +80,7 @@ impl Width {
     }
 
     /// The low bytes of `value`, the others 0.
+    #[inline]
     pub const fn truncate(self, value: u64) -> u64 {
         value & (u64::MAX >> (64 - 8 * self.bytes()))
     }

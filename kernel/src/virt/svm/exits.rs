@@ -137,7 +137,7 @@ impl SvmVcpu {
         let Ok(bytes) = fetch::instruction(memory, &self.paging(), address) else {
             return false;
         };
-        match decode::length_of(self.code_bits(), bytes.as_slice(), opcode) {
+        match decode::length_of(self.code_bits(), &bytes, opcode) {
             Some(length) => {
                 self.advance(length);
                 true
