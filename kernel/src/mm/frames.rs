@@ -210,8 +210,10 @@ impl Frames {
     }
 
     /// The first physical address.
+    #[inline]
     pub fn start(&self) -> PhysAddr {
-        self.range().start()
+        // Frames that were allocated have addresses of no more than 52 bits.
+        PhysAddr::new_truncate(self.first * PAGE_SIZE)
     }
 
     /// Where the frames can be read and written, for as long as they are held.

@@ -50,6 +50,8 @@ pub struct SvmVcpu {
     /// Its number among those of the guest.
     index: usize,
     vmcb: Frames,
+    /// Where the control block is reached, in the frame.
+    block: NonNull<Vmcb>,
     registers: GeneralRegisters,
     extended: ExtendedState,
     /// What is delivered at the next entry.
@@ -62,14 +64,20 @@ pub struct SvmVcpu {
     flush: TlbControl,
 }
 
+// SAFETY: the control block is in a frame of this value's, which every processor
+// reaches at the same address.
+unsafe impl Send for SvmVcpu {}
+
 impl SvmVcpu {
     pub(super) fn new(
         space: Arc<Space<NestedFormat>>,
         index: usize,
         entry: &Entry,
     ) -> Result<Self, OutOfMemory> {
+        let vmcb = Frames::allocate_zeroed(1)?;
         let mut vcpu = Self {
-            vmcb: Frames::allocate_zeroed(1)?,
+            block: vmcb.pointer().cast(),
+            vmcb,
             registers: GeneralRegisters::default(),
             extended: ExtendedState::new()?,
             event: None,
@@ -85,23 +93,19 @@ impl SvmVcpu {
         Ok(vcpu)
     }
 
-    fn pointer(&self) -> NonNull<Vmcb> {
-        self.vmcb.pointer().cast()
-    }
-
     /// The control block.
     #[inline]
     pub(super) fn vmcb(&self) -> &Vmcb {
         // SAFETY: the frame is this value's, holds a control block (any bytes
         // are one), and the processor writes to it within `run` only.
-        unsafe { self.pointer().as_ref() }
+        unsafe { self.block.as_ref() }
     }
 
     /// The control block, to change it.
     #[inline]
     pub(super) fn vmcb_mut(&mut self) -> &mut Vmcb {
         // SAFETY: as for `vmcb`.
-        unsafe { self.pointer().as_mut() }
+        unsafe { self.block.as_mut() }
     }
 
     /// The guest's RAM.
