@@ -27,11 +27,11 @@
 OBJECT_DECLARE_SIMPLE_TYPE(DsaState, DSA)
 
 #define DSA_PAGE_SIZE           4096u
-#define DSA_ERROR_LENGTH        256u
+#define DSA_ERROR_LENGTH        512u
 #define DSA_REPLY_LENGTH        (64u * KiB)
 #define DSA_REPLY_LENGTH_MAX    (64u * MiB)
 
-/* The model's functions, each member named as in dsa_model.h. */
+/* The model's functions, each member named as in dsa_model.h, abi first. */
 #define DSA_FUNCTIONS(X)                                                    \
     X(abi) X(new) X(free) X(reset) X(config_read) X(config_write)           \
     X(bar_size) X(mmio_read) X(mmio_write) X(portal_write) X(deadline)      \
@@ -401,11 +401,12 @@ static bool dsa_load_library(DsaState *s, Error **errp)
         }
         memcpy((char *)&s->call + dsa_symbols[i].offset, &function,
                sizeof(function));
-    }
-    if (s->call.abi() != DSA_MODEL_ABI) {
-        error_setg(errp, "%s has interface version %u, this QEMU needs %u",
-                   s->library, s->call.abi(), DSA_MODEL_ABI);
-        return false;
+        /* The version comes first: another may have other functions. */
+        if (i == 0 && s->call.abi() != DSA_MODEL_ABI) {
+            error_setg(errp, "%s has interface version %u, this QEMU needs %u",
+                       s->library, s->call.abi(), DSA_MODEL_ABI);
+            return false;
+        }
     }
     return true;
 }

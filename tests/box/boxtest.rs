@@ -168,6 +168,24 @@ fn portals_take_the_same_where_instructions_are_counted() {
     assert_only_partial_writes(&run);
 }
 
+/// Neither the host's clock nor its randomness reaches a box that counts.
+#[test]
+fn a_box_that_counts_instructions_repeats_to_the_byte() {
+    for (options, words) in [
+        (&["--icount"][..], "group=portals clock=icount"),
+        (
+            &["--icount", "--cpus", "2"],
+            "group=interrupts clock=icount",
+        ),
+    ] {
+        let runs = [1, 2].map(|_| {
+            let run = Run::of("repeats", options, words);
+            (run.lines, run.report, run.status)
+        });
+        assert_eq!(runs[0], runs[1], "{options:?}");
+    }
+}
+
 /// The kernel writes two descriptors by eight ordinary stores each.
 #[track_caller]
 fn assert_only_partial_writes(run: &Run) {

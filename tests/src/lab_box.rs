@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::qmp::{Qmp, QmpError};
 
 /// Where the machine is started from, seen from this crate.
-const LABBOX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../emulator/labbox");
+pub const LABBOX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../emulator/labbox");
 
 /// How long QEMU may take from its start until it answers on its control socket.
 const QMP_DEADLINE: Duration = Duration::from_secs(30);
@@ -132,6 +132,11 @@ impl LabBox {
         self.stdin.write_all(line.as_bytes())?;
         self.stdin.write_all(b"\n")?;
         Ok(self.stdin.flush()?)
+    }
+
+    /// The control socket, for `labbox control` and `labbox report`.
+    pub fn socket(&self) -> &Path {
+        &self.control
     }
 
     /// Connects to the control socket. QEMU serves one connection at a time.
