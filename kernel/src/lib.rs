@@ -21,6 +21,7 @@ pub mod machine;
 pub mod mm;
 pub mod platform;
 pub mod refusal;
+pub mod report;
 pub mod virt;
 
 use core::fmt::Display;

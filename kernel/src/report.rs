@@ -1,0 +1,293 @@
+//! The machine-readable report.
+//!
+//! When Weir is done it writes one [`Report`] to the second serial port, as one
+//! line of JSON and nothing else; `run-qemu.sh` judges the run by it. All counts
+//! are taken beforehand: nothing is counted, and nothing measured, here.
+//! `docs/report.md` describes the format for those who read it, and a change of
+//! either changes [`VERSION`].
+#![forbid(unsafe_code)]
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::Serialize;
+
+use crate::config::plan::{GuestPlan, Policy};
+
+/// The version of the format. Names that are added do not change it; names that
+/// go or mean something else do.
+pub const VERSION: u32 = 1;
+
+/// Counts by name, in the order of the names.
+pub type Counts = BTreeMap<&'static str, u64>;
+
+/// All that is told of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Weir's own version.
+    pub weir: &'static str,
+    /// The machine.
+    #[serde(rename = "box")]
+    pub machine: MachineReport,
+    /// The guests, in the configuration's order.
+    pub vms: Vec<VmReport>,
+    /// What the benches measured, if they ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bench: Option<BenchReport>,
+}
+
+/// The machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct MachineReport {
+    /// The processors' brand, or what CPUID says instead.
+    pub cpu: String,
+    /// How many processors.
+    pub cpus: usize,
+    /// How processors run guests: `"svm"` or `"vmx"`.
+    pub virtualisation: &'static str,
+    /// How much RAM, in bytes.
+    pub memory_bytes: u64,
+    /// The IOMMU.
+    pub iommu: IommuReport,
+    /// The accelerators, dsa0 first.
+    pub dsa: Vec<DsaReport>,
+}
+
+/// The IOMMU: what all of its units do.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct IommuReport {
+    /// How many remapping units.
+    pub units: usize,
+    /// Whether they are in scalable mode.
+    pub scalable_mode: bool,
+    /// The tables that translate guests' addresses: `"first-stage"` or
+    /// `"second-stage"`.
+    pub tables: &'static str,
+    /// Whether interrupts are remapped.
+    pub interrupt_remapping: bool,
+}
+
+/// An accelerator.
+#[derive(Clone, Debug, Serialize)]
+pub struct DsaReport {
+    /// Its name, such as `dsa0`.
+    pub name: String,
+    /// Its PCI address, such as `0000:00:04.0`.
+    pub address: String,
+    /// Its PCI vendor and device ids, such as `8086:0b25`.
+    pub id: String,
+    /// How many slots its Interrupt Message Store has.
+    pub ims_slots: u32,
+    /// How many of them are allocated now.
+    pub ims_allocated: u32,
+    /// How many software errors it reported.
+    pub software_errors: u64,
+    /// How often it halted.
+    pub halts: u64,
+}
+
+/// How a guest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VmResult {
+    /// It said that all is well.
+    Passed,
+    /// It said that something is wrong.
+    Failed,
+    /// It did something that it cannot go on after, such as a triple fault.
+    Crashed,
+    /// The operator, or Weir, stopped it.
+    Stopped,
+    /// It had not ended when the report was made.
+    Running,
+}
+
+/// Who checks what a guest submits, over all of its queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VmPolicy {
+    /// It has no queues.
+    None,
+    /// Weir, always.
+    Checked,
+    /// Only hardware.
+    Direct,
+    /// It has queues of both kinds.
+    Mixed,
+}
+
+impl VmPolicy {
+    /// The policies of the guest's queues.
+    pub fn of(guest: &GuestPlan) -> Self {
+        let queues = guest.dsas.iter().flat_map(|dsa| &dsa.queues);
+        let policies = queues.map(|queue| match queue.policy {
+            Policy::Checked => Self::Checked,
+            Policy::Direct => Self::Direct,
+        });
+        policies
+            .reduce(|all, one| if all == one { all } else { Self::Mixed })
+            .unwrap_or(Self::None)
+    }
+}
+
+/// A guest.
+#[derive(Clone, Debug, Serialize)]
+pub struct VmReport {
+    /// Its name.
+    pub name: String,
+    /// Who checks what it submits.
+    pub policy: VmPolicy,
+    /// How it ended.
+    pub result: VmResult,
+    /// The code that it ended with, or nothing if it did not say.
+    pub code: Option<u64>,
+    /// Why it ended as it did, in words; nothing if it passed.
+    pub reason: Option<String>,
+    /// How many virtual processors it has.
+    pub cpus: usize,
+    /// Descriptors that it submitted and Weir counted: each of those to a checked
+    /// queue, batches and their members included.
+    pub submitted: u64,
+    /// Those whose completion Weir or the device's record showed.
+    pub completed: u64,
+    /// Completion interrupts that were injected.
+    pub interrupts_injected: u64,
+    /// VM exits that submissions took.
+    pub exits_submission: u64,
+    /// VM exits that completions took.
+    pub exits_completion: u64,
+    /// All VM exits, by reason.
+    pub exits: Counts,
+    /// Refused descriptors, by rule.
+    pub refused: Counts,
+    /// The CRC-32C of the input as the guest got it from the accelerator.
+    pub crc32c: Option<u32>,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// What it said about itself.
+    pub reported: GuestReport,
+    /// What became of what it submitted.
+    pub books: Books,
+}
+
+/// What a guest said about itself, by hypercalls; nothing where it did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GuestReport {
+    /// Descriptors that it handed to a portal.
+    pub submitted: Option<u64>,
+    /// Descriptors whose completion it has seen.
+    pub completed: Option<u64>,
+    /// Completion interrupts that it took.
+    pub interrupts: Option<u64>,
+    /// Checks that it made.
+    pub checks: Option<u64>,
+    /// Checks that failed.
+    pub failed: Option<u64>,
+    /// Submissions that it was told to retry.
+    pub retried: Option<u64>,
+    /// Descriptors that ended with an error that it provoked.
+    pub errors: Option<u64>,
+}
+
+/// What became of the descriptors of a guest, once everything was drained. They
+/// balance if the others add up to `submitted`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Books {
+    /// Submitted, however.
+    pub submitted: u64,
+    /// Completed by the accelerator.
+    pub completed: u64,
+    /// Refused by the submission check.
+    pub refused: u64,
+    /// Turned away for now: the queue was full.
+    pub retried: u64,
+    /// Written to a dedicated queue that was full or not enabled.
+    pub dropped: u64,
+    /// In flight when the guest was destroyed or reset.
+    pub abandoned: u64,
+}
+
+impl Books {
+    /// Whether everything that was submitted is accounted for.
+    pub fn balance(&self) -> bool {
+        let ways = [
+            self.completed,
+            self.refused,
+            self.retried,
+            self.dropped,
+            self.abandoned,
+        ];
+        let sum: u128 = ways.into_iter().map(u128::from).sum();
+        sum == u128::from(self.submitted)
+    }
+}
+
+impl Serialize for Books {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        let mut books = serializer.serialize_struct("Books", 7)?;
+        books.serialize_field("submitted", &self.submitted)?;
+        books.serialize_field("completed", &self.completed)?;
+        books.serialize_field("refused", &self.refused)?;
+        books.serialize_field("retried", &self.retried)?;
+        books.serialize_field("dropped", &self.dropped)?;
+        books.serialize_field("abandoned", &self.abandoned)?;
+        books.serialize_field("balance", &self.balance())?;
+        books.end()
+    }
+}
+
+/// What the benches measured: instructions, but where the name says otherwise;
+/// nothing where a bench did not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BenchReport {
+    /// An injected completion into a running virtual processor that accepts it,
+    /// from VM exit to VM entry.
+    pub inject: Option<u64>,
+    /// The same from the device's message to the guest's handler.
+    pub inject_device_to_handler: Option<u64>,
+    /// The same into a halted virtual processor.
+    pub inject_halted: Option<u64>,
+    /// The same into a virtual processor of another processor.
+    pub inject_other_cpu: Option<u64>,
+    /// A checked MOVDIR64B, from VM exit to VM entry.
+    pub checked_single: Option<u64>,
+    /// A checked ENQCMD, likewise.
+    pub checked_enqcmd: Option<u64>,
+    /// A checked batch of 64, for each descriptor.
+    pub checked_batch64_each: Option<u64>,
+    /// A batch's completion, handed on to its guest.
+    pub batch_completion: Option<u64>,
+    /// VM exits for a direct submission.
+    pub direct_exits: Option<u64>,
+    /// From the hypervisor's entry to the first guest instruction.
+    pub entry_to_guest: Option<u64>,
+    /// The hypervisor's image, stripped, in bytes.
+    pub image_bytes: Option<u64>,
+    /// Memory beyond its RAM that a guest takes, in bytes.
+    pub guest_overhead_bytes: Option<u64>,
+}
+
+impl Report {
+    /// Writes it as one line. It is made in memory first: not for VM-exit paths.
+    ///
+    /// # Errors
+    /// If `out` fails.
+    ///
+    /// # Panics
+    /// If it cannot be written as JSON, which all of its types can.
+    pub fn write(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let line = serde_json::to_string(self).expect("all keys are strings");
+        out.write_str(&line)?;
+        out.write_str("\n")
+    }
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;
