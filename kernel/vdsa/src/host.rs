@@ -139,7 +139,7 @@ pub enum Request {
         /// The queue's host PASID; of a virtual shared queue its default one.
         pasid: Pasid,
     },
-    /// Do something to queues, which are all enabled.
+    /// Do something to queues that are enabled, or may be where something failed.
     Queues {
         /// Which; never empty.
         queues: QueueSet,

@@ -6,9 +6,13 @@ mod commands;
 #[cfg(test)]
 mod halts_and_resets;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod identity;
 #[cfg(test)]
 mod interrupts;
+#[cfg(test)]
+mod linux;
 #[cfg(test)]
 mod portals;
 #[cfg(test)]
