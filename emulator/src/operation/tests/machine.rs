@@ -35,8 +35,20 @@ impl Machine {
     /// A machine with random contents.
     pub(super) fn new(random: &mut Random) -> Self {
         let mut machine = Self::zeroed();
-        for word in machine.bytes.chunks_mut(8) {
+        // Words take Miri long, so there every page is like the first but for
+        // its first byte.
+        let random_bytes = if cfg!(miri) {
+            4096
+        } else {
+            machine.bytes.len()
+        };
+        let (fresh, rest) = machine.bytes.split_at_mut(random_bytes);
+        for word in fresh.chunks_mut(8) {
             word.copy_from_slice(&random.next().to_le_bytes());
+        }
+        for (page, number) in rest.chunks_mut(4096).zip(1..) {
+            page.copy_from_slice(fresh);
+            page[0] = number;
         }
         machine
     }
