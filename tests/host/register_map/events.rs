@@ -3,8 +3,9 @@
 use hwio::Registers;
 use hwspec::dsa::{
     CMD, CMDSTATUS, Cmd, CommandCode, CommandError, Descriptor, DescriptorWord0, DescriptorWord4,
-    DeviceState, Flags, GENCTRL, GENSTS, GenCtrl, INTCAUSE, IntCause, OccupancyLimit, Operation,
-    PortalPage, ResetType, SWERROR_0, SWERROR_1, SWERROR_2, Status, SwError0, WqState,
+    DeviceState, Flags, GENCFG, GENCTRL, GENSTS, GenCtrl, INTCAUSE, IntCause, OFFSETS_1,
+    OccupancyLimit, Operation, PortalPage, ResetType, SWERROR_0, SWERROR_1, SWERROR_2, Status,
+    SwError0, WqState,
 };
 
 use crate::bench::{Bench, PASID, RECORD, no_op};
@@ -110,6 +111,54 @@ fn causes_of_interrupts() {
     );
     let revoked = cause(none, |it| it.model.control("revoke-handles"));
     assert_eq!(revoked, IntCause::new().with_handles_revoked(true));
+}
+
+/// The event log's own registers are known to the model only: EVLCFG at 0xe0, with room for
+/// 64 entries.
+#[test]
+fn causes_of_the_event_log() {
+    for enabled in [true, false] {
+        let mut bench = Bench::new("device-id=0x11fb");
+        let log = 0x4_0000;
+        bench.model.map(None, log);
+        bench.model.write_register(0xe0, 8, log);
+        bench.model.write_register(0xe8, 8, 64);
+        bench.set_up();
+        bench
+            .registers
+            .modify(GENCFG, |gencfg| gencfg.with_event_log(true));
+        bench
+            .registers
+            .write(GENCTRL, GenCtrl::new().with_event_log(enabled));
+        bench.enable_device();
+        bench.enable_queue(Bench::mode());
+        // An operation that there is not, and no record to say so in.
+        let mut descriptor = Descriptor::default();
+        descriptor.word0.set_operation(Operation(0x7f));
+        bench.post(PortalPage::LimitedIms, &descriptor);
+        bench.model.run();
+        let causes = bench.registers.read(INTCAUSE);
+        assert_eq!(causes, IntCause::new().with_event_log(enabled));
+        assert_eq!(bench.model.read_memory(None, log, 2), [0b1101, 0x10]);
+    }
+}
+
+/// So are those of the performance monitor: counter 0, on, with an interrupt, counts what
+/// dedicated queues take, and is about to overflow.
+#[test]
+fn causes_of_the_performance_monitor() {
+    let bench = Bench::running("");
+    let perfmon = u64::from(bench.registers.read(OFFSETS_1).perfmon()) * 0x100;
+    bench
+        .model
+        .write_register(perfmon + 0x200, 8, (1 << 48) - 1);
+    bench
+        .model
+        .write_register(perfmon + 0x100, 8, 0x10 << 32 | 0b11);
+    bench.post(PortalPage::LimitedIms, &no_op(Flags::new()));
+    bench.model.run();
+    let causes = bench.registers.read(INTCAUSE);
+    assert_eq!(causes, IntCause::new().with_perfmon_overflow(true));
 }
 
 /// Through MSI-X entry 0, which all devices without handles have.
