@@ -49,7 +49,7 @@ impl<R: Registers, C: Clock> Device<R, C> {
     }
 
     /// Starts a command; when it is done, the device interrupts by MSI-X entry 0, with
-    /// [`IntCause::command_completion`].
+    /// [`IntCause::command_completion`](hwspec::dsa::IntCause).
     ///
     /// # Errors
     /// As [`start`](Self::start).
