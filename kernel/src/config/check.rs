@@ -26,3 +26,7 @@ pub(super) fn check(config: &Config, machine: &MachineFacts<'_>) -> Result<Plan,
 #[cfg(test)]
 #[path = "check_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "check_properties.rs"]
+mod properties;

@@ -13,6 +13,10 @@ use super::super::plan::{DsaPlan, GroupPlan, QueuePlan};
 use super::super::{At, Config, ConfigError, GroupName, MachineFacts, QueueConfig};
 use super::queues::find_dsa;
 
+/// The engine bitmap of GRPCFG has 64 bits. [DSA 3.0, 9.2.23 "Group Configuration
+/// Table (GRPCFG)"]
+const MAX_ENGINES: u8 = 64;
+
 /// Puts all queues of `plans` into groups.
 pub(super) fn plan(
     config: &Config,
@@ -74,10 +78,12 @@ impl<'m> Draft<'m> {
             }
             let mut engines = Vec::new();
             for engine in group.engines.iter().flatten() {
-                if u16::from(engine.value) >= self.facts.engines {
+                if engine.value >= self.engines() {
                     return Err(engine.error(format!(
                         "{}: there is no engine {}; dsa{number} has {} engines, counted from 0",
-                        name.value, engine.value, self.facts.engines
+                        name.value,
+                        engine.value,
+                        self.engines()
                     )));
                 }
                 if engines.contains(&engine.value) || self.is_taken(engine.value) {
@@ -148,8 +154,9 @@ impl<'m> Draft<'m> {
 
     /// Gives every queue a group and every group an engine.
     fn fill_in(&mut self, config: &Config) -> Result<(), ConfigError> {
-        let engines = 0..u8::try_from(self.facts.engines).unwrap_or(u8::MAX);
-        let mut free: Vec<u8> = engines.filter(|&engine| !self.is_taken(engine)).collect();
+        let mut free: Vec<u8> = (0..self.engines())
+            .filter(|&engine| !self.is_taken(engine))
+            .collect();
         let waiting = self.groups.iter().filter(|group| group.engines.is_empty());
         if let Some(group) = waiting.clone().nth(free.len()) {
             return Err(group.name.error(format!(
@@ -236,6 +243,11 @@ impl<'m> Draft<'m> {
             });
         }
         plan.groups.sort_by_key(|group| group.index);
+    }
+
+    /// How many engines there are: no more than a group's entry has bits for.
+    fn engines(&self) -> u8 {
+        u8::try_from(self.facts.engines).map_or(MAX_ENGINES, |count| count.min(MAX_ENGINES))
     }
 
     fn find(&self, name: GroupName) -> Option<&Group> {
