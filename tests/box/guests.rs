@@ -204,3 +204,116 @@ fn a_guest_says_what_it_lacks() -> Result<(), Box<dyn Error>> {
     run.assert_line("the command line says rounds=some; give a number");
     Ok(())
 }
+
+/// Boots the adversary with one attack, with two processors and nothing that contains it.
+fn attack(name: &str) -> Result<Run, Box<dyn Error>> {
+    let words = format!("attack={name} effort=500");
+    let log = format!("attack-{name}");
+    let options = ["--cpus", "2"];
+    let adversary = ("guest_adversary", words.as_str());
+    Run::of(&log, adversary, b"", &options, "adversary:", |_| Ok(()))
+}
+
+#[test]
+fn the_adversary_finds_contained_what_a_device_refuses_by_itself() -> Result<(), Box<dyn Error>> {
+    for (name, saw) in [
+        (
+            "handle-unallocated",
+            "64 x invalid interrupt handle (0x19); 0 interrupts",
+        ),
+        (
+            "pasid-movdir64b",
+            "12 x success (0x01); done in the guest's own name: true",
+        ),
+        (
+            "pasid-msixperm",
+            "12 x invalid interrupt handle (0x19); 0 interrupts",
+        ),
+        (
+            "portal-foreign",
+            "96 x retry, 96 x silence; target untouched: true",
+        ),
+        (
+            "portal-odd",
+            "10 x #GP; 0 loads that tell something; target untouched: true",
+        ),
+        (
+            "record-misaligned",
+            "6 x SWERROR misaligned completion record (0x1b)",
+        ),
+        (
+            "flood",
+            "5000 submitted, 0 to be tried again, SWERROR dedicated WQ had no space",
+        ),
+        ("mmio-random", "1000 accesses"),
+        ("commands", "0 without an end"),
+        ("virtualization", "5 x #UD; 0 worked"),
+    ] {
+        let run = attack(name)?;
+        assert_eq!(run.status, Some(GOOD), "{:#?}", run.lines);
+        run.assert_line(&format!("attack {name}: contained: "));
+        run.assert_line(saw);
+        assert_eq!((run.reported("Checks"), run.reported("Failed")), (1, 0));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_adversary_sees_that_nothing_contains_it_without_weir() -> Result<(), Box<dyn Error>> {
+    for name in [
+        "handle-foreign",
+        "address-read",
+        "address-checksum",
+        "address-list",
+        "portal-ims",
+        "batch-members",
+        "race-descriptor",
+        "race-batch",
+        "msr",
+        "physical",
+    ] {
+        let run = attack(name)?;
+        assert_eq!(run.status, Some(BAD), "{:#?}", run.lines);
+        run.assert_line(&format!("attack {name}: NOT CONTAINED: "));
+        assert_eq!((run.reported("Checks"), run.reported("Failed")), (1, 1));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_write_as_an_interrupt_message_is_an_interrupt_without_weir() -> Result<(), Box<dyn Error>> {
+    // The status of a completion record is vector 1, for which no guest has a handler.
+    let run = attack("address-message")?;
+    assert_eq!(run.status, Some(BAD), "{:#?}", run.lines);
+    run.assert_line("guest: exception 1 ");
+    assert_eq!(run.reported("End"), 0x201);
+    Ok(())
+}
+
+#[test]
+fn the_adversary_ends_when_it_is_told_to() -> Result<(), Box<dyn Error>> {
+    let log = file("attack-triple-fault.log");
+    let kernel = image("guest_adversary").display().to_string();
+    let arguments = ["-kernel", &kernel, "-append", "attack=triple-fault"];
+    let machine = LabBox::start(&log, &["--no-iommu"], &arguments)?;
+    // The box does not start again but ends, as it was told (`-no-reboot`).
+    let status = machine.wait_for_exit(Instant::now() + LIMIT)?;
+    assert_eq!(status.code(), Some(0));
+    let run = attack("of-another-name")?;
+    assert_eq!(run.status, Some(BAD), "{:#?}", run.lines);
+    run.assert_line("there is attack=handle-foreign");
+    Ok(())
+}
+
+#[test]
+fn the_bench_counts_instructions_and_repeats() -> Result<(), Box<dyn Error>> {
+    let bench = ("guest_bench", "times=5");
+    let run = || Run::of("bench", bench, b"", &["--icount"], "bench:", |_| Ok(()));
+    let (one, other) = (run()?, run()?);
+    assert_eq!(one.status, Some(GOOD), "{:#?}", one.lines);
+    assert_eq!(one.lines, other.lines);
+    // Two readings of the counter with one instruction of each between.
+    one.assert_line("1 nothing                                                  3        3");
+    one.assert_line("9 batch of 64 to handler, halted");
+    Ok(())
+}

@@ -3,10 +3,10 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
-use x86_64::instructions::interrupts::{disable, enable_and_hlt};
+use x86_64::instructions::interrupts::{disable, enable, enable_and_hlt};
 
 use crate::apic;
-use crate::clock::Deadline;
+use crate::clock::{Deadline, spin_until};
 
 /// How long a halted processor sleeps at most before it looks at the time.
 const NAP: Duration = Duration::from_millis(20);
@@ -69,6 +69,15 @@ pub fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
         }
         enable_and_hlt();
     }
+}
+
+/// Runs on with interrupts on until `done`, without ever halting; false if `limit` is
+/// over before.
+pub fn run_until(limit: Duration, done: impl FnMut() -> bool) -> bool {
+    enable();
+    let came = spin_until(limit, done);
+    disable();
+    came
 }
 
 /// Lets interrupts come for `time`, whatever they are.

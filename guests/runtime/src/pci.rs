@@ -13,6 +13,8 @@ use hwspec::pci::{
 
 use crate::paging;
 
+/// What a memory BAR says below the address.
+const BAR_TYPE: u64 = 0xf;
 /// The most capabilities that fit behind the header.
 const MAX_CAPABILITIES: usize = 48;
 
@@ -61,23 +63,39 @@ impl Function {
         self.registers.write(pci::COMMAND, command);
     }
 
+    /// Whether it does both.
+    pub(crate) fn is_enabled(&self) -> bool {
+        let command = self.registers.read(pci::COMMAND);
+        command.memory_space() && command.bus_master()
+    }
+
+    /// Address of the memory behind a 64-bit BAR.
+    pub(crate) fn bar_address(&self, index: usize) -> u64 {
+        let low = self.registers.read(pci::base_address(index)).into_bits();
+        let high = self.registers.read(pci::base_address_high(index));
+        (u64::from(high) << 32 | u64::from(low)) & !BAR_TYPE
+    }
+
     /// Address and size of the memory behind a 64-bit BAR. To be called while the
     /// function does not answer memory accesses.
     pub(crate) fn bar(&mut self, index: usize) -> Option<(u64, u64)> {
-        const TYPE: u64 = 0xf;
         let (low, high) = (pci::base_address(index), pci::base_address_high(index));
-        let original = (self.registers.read(low), self.registers.read(high));
-        let value = |low: pci::BaseAddress, high: u32| {
-            (u64::from(high) << 32 | u64::from(low.into_bits())) & !TYPE
-        };
-        let address = value(original.0, original.1);
+        let address = self.bar_address(index);
         self.registers.write(low, u32::MAX.into());
         self.registers.write(high, u32::MAX);
-        let mask = value(self.registers.read(low), self.registers.read(high));
-        self.registers.write(low, original.0);
-        self.registers.write(high, original.1);
+        let mask = self.bar_address(index);
+        self.set_bar(index, address);
         let size = (!mask).checked_add(1)?;
         (address != 0 && size.is_power_of_two()).then_some((address, size))
+    }
+
+    /// Moves the memory behind a 64-bit BAR.
+    pub(crate) fn set_bar(&mut self, index: usize, address: u64) {
+        let [a, b, c, d, e, f, g, h] = address.to_le_bytes();
+        let (low, high) = (pci::base_address(index), pci::base_address_high(index));
+        self.registers
+            .write(low, u32::from_le_bytes([a, b, c, d]).into());
+        self.registers.write(high, u32::from_le_bytes([e, f, g, h]));
     }
 
     /// Offset of a capability.

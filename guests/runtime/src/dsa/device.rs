@@ -2,18 +2,19 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use core::time::Duration;
 
 use hwio::{Mmio, Registers};
 use hwspec::dsa::{
-    CMD, CMDCAP, CMDSTATUS, Cmd, CommandCode, CommandError, GENCAP, GENCFG, GENCTRL, GENSTS,
-    GenCtrl, GenSts, GroupConfig, GroupFlags, INTCAUSE, IntCause, MsixPermission, OFFSETS_0,
-    PortalPage, SWERROR_0, SwError0, VERSION, Version, WQCAP, WqConfig, WqLimits, WqSize,
-    WqThreshold, msix_permission,
+    CMD, CMDCAP, CMDSTATUS, Cmd, CommandCode, CommandError, DeviceState, GENCAP, GENCFG, GENCTRL,
+    GENSTS, GenCtrl, GenSts, GroupConfig, GroupFlags, INTCAUSE, IntCause, MsixPermission,
+    OFFSETS_0, PortalPage, SWERROR_0, SwError0, VERSION, Version, WQCAP, WqConfig, WqLimits,
+    WqSize, WqThreshold, msix_permission,
 };
 use hwspec::pci::{
-    CAPABILITY_MSIX, MsixCapability, MsixControl, MsixEntry, MsixVectorControl, SourceId,
-    VENDOR_ID_INTEL,
+    CAPABILITY_MSIX, CAPABILITY_PCIE, DeviceControl, MsixCapability, MsixControl, MsixEntry,
+    MsixVectorControl, PcieCapability, SourceId, VENDOR_ID_INTEL,
 };
 
 use super::{Instruction, Portal};
@@ -24,6 +25,9 @@ use crate::{Features, Guest, clock, interrupts};
 const DEVICE_IDS: &[u16] = &[0x0b25, 0x11fb, 0x1212];
 /// How long a command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+/// How long a function level reset may take.
+/// [PCIe 5.0, 6.6.2 "Function Level Reset (FLR)"]
+const FLR_TIME: Duration = Duration::from_millis(100);
 /// The processor's vector of virtual MSI-X vector 0; that of v is v more.
 pub const VECTOR_BASE: u8 = 0x40;
 /// Where messages to APIC 0 go. [Intel SDM, vol. 3, 12.11.1 "Message Address Register
@@ -54,6 +58,8 @@ pub enum Error {
     NoEnqcmd(usize),
     /// The processor has no MOVDIR64B.
     NoMovdir64b,
+    /// The device is halted even after a function level reset.
+    Halted,
 }
 
 impl fmt::Display for Error {
@@ -76,6 +82,7 @@ impl fmt::Display for Error {
                     "queue {queue} is shared, and the processor has no ENQCMDS"
                 )
             }
+            Self::Halted => f.write_str("the DSA is halted even after a function level reset"),
             Self::NoMovdir64b => f.write_str("the processor has no MOVDIR64B"),
         }
     }
@@ -229,16 +236,14 @@ impl Device {
         let capability = MsixCapability {
             base: base.ok_or(Error::Table("MSI-X capability"))?,
         };
-        let entries = self.function.registers.read(capability.control()).entries();
-        let location = self.function.registers.read(capability.table());
-        if location.bir() != 0 || entries < count {
+        let table = self.message_table()?;
+        if table.len() < count * MsixEntry::STRIDE {
             return Err(Error::Table("MSI-X table"));
         }
-        let table = self.table("MSI-X table", location.offset(), count * MsixEntry::STRIDE)?;
         let control = MsixControl::new().with_enable(true);
         self.function.registers.write(capability.control(), control);
         for (index, vector) in (0..count).zip(VECTOR_BASE..) {
-            let entry = MsixEntry::at(table, index);
+            let entry = MsixEntry::at(table.start, index);
             self.registers.write(entry.address(), MESSAGE_ADDRESS);
             self.registers.write(entry.data(), vector.into());
             self.registers
@@ -433,6 +438,69 @@ impl Device {
     /// Where a portal page is; beyond BAR2 if there is no such queue.
     pub fn portal_address(&self, queue: usize, page: PortalPage) -> u64 {
         self.bar2.0 + page.offset(queue) as u64
+    }
+
+    /// Where in BAR0 the MSI-X table is.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn message_table(&self) -> Result<Range<usize>, Error> {
+        let base = self.function.capability(CAPABILITY_MSIX);
+        let capability = MsixCapability {
+            base: base.ok_or(Error::Table("MSI-X capability"))?,
+        };
+        let registers = &self.function.registers;
+        let location = registers.read(capability.table());
+        let length = registers.read(capability.control()).entries() * MsixEntry::STRIDE;
+        if location.bir() != 0 {
+            return Err(Error::Table("MSI-X table"));
+        }
+        let start = self.table("MSI-X table", location.offset(), length)?;
+        Ok(start..start + length)
+    }
+
+    /// Makes the function answer again where it was found, whatever was done to its
+    /// configuration space, and resets it if it has halted.
+    ///
+    /// # Errors
+    /// If it does not come out of a function level reset.
+    pub fn revive(&mut self) -> Result<(), Error> {
+        self.restore_configuration();
+        if self.registers.read(GENSTS).state() != DeviceState::Halted {
+            return Ok(());
+        }
+        let base = self.function.capability(CAPABILITY_PCIE);
+        let capability = PcieCapability {
+            base: base.ok_or(Error::Table("PCIe capability"))?,
+        };
+        let control = DeviceControl::new().with_initiate_flr(true);
+        self.function
+            .registers
+            .write(capability.device_control(), control);
+        clock::spin_until(FLR_TIME, || false);
+        self.restore_configuration();
+        match self.registers.read(GENSTS).state() {
+            DeviceState::Halted => Err(Error::Halted),
+            _ => Ok(()),
+        }
+    }
+
+    /// Address and enables. What is right already is not written: a device that works
+    /// does not bear changes.
+    fn restore_configuration(&mut self) {
+        for (index, (address, _)) in [(0, self.bar0), (2, self.bar2)] {
+            if self.function.bar_address(index) != address {
+                self.function.set_bar(index, address);
+            }
+        }
+        if !self.function.is_enabled() {
+            self.function.set_enabled(true);
+        }
+    }
+
+    /// Moves BAR0 or BAR2, but for the driver's own idea of where they are.
+    pub fn move_bar(&mut self, index: usize, address: u64) {
+        self.function.set_bar(index, address);
     }
 
     fn wq_config(&self, index: usize) -> Result<WqConfig, Error> {

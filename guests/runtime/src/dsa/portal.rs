@@ -6,6 +6,7 @@ use core::arch::asm;
 use hwio::Submission;
 
 use super::Work;
+use crate::memory::Buffer;
 
 /// By which instruction descriptors go to a portal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +53,25 @@ impl Portal {
         self.submit_words(&work.words(), by)
     }
 
+    /// Hands the 64 bytes at `offset` of `buffer` over, which somebody else may be
+    /// changing: the instruction reads them, once.
+    ///
+    /// # Panics
+    /// If they are not all there.
+    pub fn submit_from(self, buffer: &Buffer, offset: usize, by: Instruction) -> Submission {
+        let _last = buffer.address(offset + 63);
+        self.submit_at(buffer.address(offset), by)
+    }
+
     /// Hands 64 bytes over.
     #[inline]
     pub fn submit_words(self, words: &[u64; 8], by: Instruction) -> Submission {
+        self.submit_at((&raw const *words).addr() as u64, by)
+    }
+
+    /// Hands over the 64 bytes at `words`, which are mapped.
+    #[inline]
+    fn submit_at(self, words: u64, by: Instruction) -> Submission {
         let retry: u8;
         // Not `nomem`: what was stored before must have been stored.
         match by {
