@@ -7,13 +7,14 @@ use hwspec::pci::Pasid;
 
 use crate::commands::CommandUnit;
 use crate::config_space::ConfigSpace;
+use crate::msix::MsixTable;
 use crate::physical::{Outcome, Physical};
 use crate::registers::Capabilities;
 use crate::software_error::SoftwareError;
 use crate::work_queue::{State, WorkQueue};
 use crate::{
-    Answer, HandleTable, Host, MsixTable, PasidMap, QueueIndex, Shape, ShapeError,
-    SoftwareErrorRecord, Submission, Window,
+    Answer, HandleTable, Host, PasidMap, QueueIndex, Shape, ShapeError, SoftwareErrorRecord,
+    Submission, Window,
 };
 
 /// One guest's virtual accelerator.
@@ -143,6 +144,13 @@ impl VirtualDsa {
             }
             Outcome::Nothing => {}
         }
+    }
+
+    /// Whether nothing physical belongs to the accelerator: no queue is enabled, no slot
+    /// allocated, and no request out. So it is some time after [`reset`](Self::reset),
+    /// unless an answer was a failure.
+    pub const fn is_idle(&self) -> bool {
+        self.physical.is_idle()
     }
 
     /// The physical device stopped; so does this one.

@@ -9,9 +9,10 @@
 //! Everything that a guest wrote is hostile. It is bounded and checked where it
 //! arrives, and answered as hardware would.
 //!
-//! Where to read next: [`Shape`] for what a virtual accelerator is made of, `host` for
-//! what it asks of its surroundings, `queue_view` and `handles` for what the check of a
-//! submission goes by.
+//! Where to read next: [`Shape`] for what a virtual accelerator is made of, `device` for
+//! the whole; `config_space`, `registers`, `work_queue` and `msix` for what the guest
+//! reads and writes; `commands` and `physical` for what that asks of the physical
+//! device; `portal` and `submission` for the way of a descriptor.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -44,7 +45,6 @@ pub use host::{
     Request,
 };
 pub use interrupts::MovedHandle;
-pub use msix::MsixTable;
 pub use pasids::{PasidMap, PasidPair};
 pub use portal::{SubmissionKind, SubmissionRequest, SubmitResult};
 pub use queue_view::{QueueMode, QueuePasid, QueueView};

@@ -54,7 +54,7 @@ impl Entry {
 
 /// MSI-X of one virtual accelerator, with its permissions.
 #[derive(Debug)]
-pub struct MsixTable {
+pub(crate) struct MsixTable {
     entries: [Entry; MAX_VECTORS],
     count: u16,
     is_enabled: bool,
@@ -100,7 +100,7 @@ impl MsixTable {
 
     /// Raises a vector by software, whatever its permissions say. A masked one becomes
     /// pending; with MSI-X off the interrupt is lost.
-    pub fn raise(&mut self, host: &mut impl Host, vector: u16) {
+    pub(crate) fn raise(&mut self, host: &mut impl Host, vector: u16) {
         if self.is_enabled
             && let Some(entry) = self.entry_mut(vector)
         {
@@ -111,7 +111,7 @@ impl MsixTable {
 
     /// Raises a vector by software for the completion of a descriptor. Does nothing if
     /// the guest set Ignore.
-    pub fn raise_completion(&mut self, host: &mut impl Host, vector: u16) {
+    pub(crate) fn raise_completion(&mut self, host: &mut impl Host, vector: u16) {
         if !self.permission(vector).ignore() {
             self.raise(host, vector);
         }

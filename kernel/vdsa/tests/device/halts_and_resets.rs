@@ -138,6 +138,7 @@ fn function_level_reset_makes_everything_new_and_quiet() {
         rig.host.take(),
         [Effect::Masked(1, true), Effect::Request(reset)]
     );
+    assert!(!rig.dsa.is_idle());
     let fresh = Rig::two_queues();
     for offset in (0..0x1000).step_by(4) {
         let config = u16::try_from(offset).unwrap();
@@ -146,6 +147,7 @@ fn function_level_reset_makes_everything_new_and_quiet() {
     }
     // In any width, and never without the bit.
     rig.answer(Answer::Done);
+    assert!(rig.dsa.is_idle());
     for (offset, width, value) in [(0x58, 4, 0x8000), (0x59, 1, 0x80), (0x58, 2, 0x8000)] {
         rig = rig.set_up();
         rig.write_config(offset, width, value);

@@ -444,6 +444,7 @@ proptest! {
         for _ in 0..4 {
             take(&mut dsa, &mut host, Step::Answer(true));
         }
+        prop_assert!(dsa.is_idle());
         prop_assert_eq!(host.enabled, QueueSet::EMPTY);
         prop_assert!(host.slots.iter().all(Option::is_none));
         let fresh = new_device();
