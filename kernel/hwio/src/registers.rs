@@ -95,6 +95,28 @@ impl Mmio {
         Self { base, len_bytes }
     }
 
+    /// Takes the registers from offset `at` on away, into a window of their own, as
+    /// another driver is to have them.
+    ///
+    /// # Panics
+    /// If `at` is not a multiple of 8, or not in the window.
+    #[must_use]
+    pub fn split_off(&mut self, at: usize) -> Self {
+        assert!(
+            at.is_multiple_of(8) && at <= self.len_bytes,
+            "a window of {:#x} bytes is split at {at:#x}",
+            self.len_bytes
+        );
+        // SAFETY: the offset is in the window, or right behind its end.
+        let base = unsafe { self.base.add(at) };
+        let rest = Self {
+            base,
+            len_bytes: self.len_bytes - at,
+        };
+        self.len_bytes = at;
+        rest
+    }
+
     fn pointer<B: Bits>(&self, offset: usize) -> NonNull<B> {
         let end = offset.checked_add(B::BYTES);
         assert!(
@@ -172,6 +194,32 @@ mod tests {
     #[should_panic(expected = "no register of 4 bytes at 0x2 of 0x10")]
     fn a_misaligned_access_is_caught() {
         window(16).write_raw(2, 0_u32);
+    }
+
+    #[test]
+    fn a_window_is_split_into_parts_that_know_their_ends() {
+        let mut low = window(48);
+        let mut high = low.split_off(16);
+        assert_eq!((low.len_bytes(), high.len_bytes()), (16, 32));
+        high.write_raw(0, 5_u32);
+        low.write_raw(12, 7_u32);
+        let last = high.split_off(32);
+        assert_eq!((high.len_bytes(), last.len_bytes()), (32, 0));
+        assert_eq!(high.read_raw::<u64>(0), 5);
+    }
+
+    #[test]
+    #[should_panic(expected = "a window of 0x10 bytes is split at 0x18")]
+    fn a_split_behind_the_end_is_caught() {
+        let _ = window(16).split_off(24);
+    }
+
+    #[test]
+    #[should_panic(expected = "no register of 8 bytes at 0x10 of 0x10")]
+    fn what_was_split_off_is_out_of_reach() {
+        let mut low = window(32);
+        let _high = low.split_off(16);
+        low.read_raw::<u64>(16);
     }
 
     #[test]
