@@ -16,6 +16,7 @@ pub mod boot_info;
 pub mod bundle;
 pub mod config;
 pub mod console;
+pub mod host;
 pub mod loader;
 pub mod machine;
 pub mod mm;

@@ -5,6 +5,7 @@
 )]
 
 pub(crate) mod address_space;
+pub(crate) mod devices;
 pub mod direct_map;
 pub mod firmware;
 mod frame_map;
@@ -17,6 +18,7 @@ use spin::Once;
 use x86_64::PhysAddr;
 
 pub use address_space::MapError;
+pub use devices::{DmaFrames, PortalKind, QueuePortal};
 pub use frames::{Frames, OutOfMemory};
 pub use heap::{HeapUse, heap_use};
 pub use range::PhysRange;

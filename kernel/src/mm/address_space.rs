@@ -56,6 +56,8 @@ pub enum MapError {
     OutOfMemory(OutOfMemory),
     /// The range is RAM, or beyond what processors can address.
     NotAWindow(PhysRange),
+    /// The range is a driver's already, or part of it.
+    Claimed(PhysRange),
     /// The address range for windows is full.
     NoAddresses,
 }
@@ -65,6 +67,7 @@ impl fmt::Display for MapError {
         match self {
             Self::OutOfMemory(error) => error.fmt(f),
             Self::NotAWindow(range) => write!(f, "{range:?} cannot be a device or a table"),
+            Self::Claimed(range) => write!(f, "{range:?} belongs to another device"),
             Self::NoAddresses => f.write_str("too many windows are mapped"),
         }
     }
