@@ -98,7 +98,6 @@ fn traced(name: &str, act: impl FnOnce(&mut Rig)) -> Vec<Value> {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "Miri isolates the test from the file system")]
 fn the_trace_says_how_each_descriptor_ended() {
     let lines = traced("ends", |rig| {
         let copy = memory_move(DATA, DATA + 0x1000, 100, RECORD);
@@ -142,7 +141,6 @@ fn the_trace_says_how_each_descriptor_ended() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "Miri isolates the test from the file system")]
 fn the_trace_has_the_members_of_a_batch() {
     let lines = traced("batch", |rig| {
         let fenced = Bytes::new(0, 1);
@@ -170,7 +168,6 @@ fn the_trace_has_the_members_of_a_batch() {
 
 /// A trace from power-up on, and PASIDs in it.
 #[test]
-#[cfg_attr(miri, ignore = "Miri isolates the test from the file system")]
 fn the_trace_can_be_an_option() {
     let path = std::env::temp_dir().join(format!("dsa-trace-option-{}", std::process::id()));
     let setup = QueueSetup {

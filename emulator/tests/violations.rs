@@ -279,7 +279,6 @@ fn a_flood_of_violations_is_bounded() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "Miri isolates the test from the file system")]
 fn violations_can_be_appended_to_a_file() {
     let path = std::env::temp_dir().join(format!("dsa-violations-{}", std::process::id()));
     std::fs::write(&path, "before\n").unwrap();

@@ -205,7 +205,7 @@ fn every_pasid_has_its_own_second_stage_tables() {
         ("iommu-ats", "group=iommu ats=on"),
     ] {
         let run = Run::of(name, &[], words);
-        run.assert_passed(61);
+        run.assert_passed(71);
         run.assert_no_violations();
     }
 }
@@ -217,7 +217,7 @@ fn every_pasid_has_its_own_first_stage_tables() {
         ("iommu-first-ats", "group=iommu stage=first ats=on"),
     ] {
         let run = Run::of(name, &["--first-stage"], words);
-        run.assert_passed(61);
+        run.assert_passed(71);
         run.assert_no_violations();
     }
 }

@@ -164,6 +164,16 @@ pub(crate) mod reason {
     pub(crate) const INTERRUPT_SOURCE: u8 = 0x26;
     // [VT-d 5.10, table 30 "Fault Conditions and Remapping Hardware Behavior
     // for Various Requests"], by condition code.
+    /// RTA.2: in legacy mode, a request with a PASID.
+    pub(crate) const PASID_IN_LEGACY_MODE: u8 = 0x31;
+    /// SRT.2
+    pub(crate) const ROOT_NOT_PRESENT: u8 = 0x39;
+    /// SRT.3
+    pub(crate) const ROOT_RESERVED: u8 = 0x3a;
+    /// SCT.2
+    pub(crate) const CONTEXT_NOT_PRESENT: u8 = 0x41;
+    /// SCT.3
+    pub(crate) const CONTEXT_RESERVED: u8 = 0x42;
     /// SCT.4: fields of the context entry do not go together.
     pub(crate) const CONTEXT_INVALID: u8 = 0x43;
     /// SCT.6: PASIDE is 0.
@@ -265,6 +275,13 @@ impl Iommu {
     pub(crate) fn set_root_table(&mut self, root: &tables::RootTable) {
         self.registers
             .write_u64(RTADDR, root.address() | RTADDR_SCALABLE_MODE);
+        self.command(Global::SetRootTablePointer, true);
+        self.invalidate_everything();
+    }
+
+    /// The same in legacy mode, in which a root table has one page.
+    pub(crate) fn set_legacy_root_table(&mut self, root: &Pages) {
+        self.registers.write_u64(RTADDR, root.address());
         self.command(Global::SetRootTablePointer, true);
         self.invalidate_everything();
     }

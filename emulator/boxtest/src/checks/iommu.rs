@@ -3,6 +3,7 @@
 //! Hardware Behavior for Various Requests"]
 
 mod pasid_tables;
+mod root_and_context;
 
 use super::machine::{Client, Machine, RECORD, SOURCE, TARGET};
 use crate::boot::BootInfo;
@@ -57,6 +58,7 @@ pub(super) fn run(boot: &BootInfo, report: &mut Report) {
     own_tables(report, &machine, [&a, &b, &c]);
     pages(report, &mut machine, &mut a);
     cached(report, &mut machine, &mut a);
+    root_and_context::check(report, &mut machine, &a);
     pasid_tables::check(report, &mut machine, &a, &c);
     let client = Client::new(stage, 5, PASID_PASS_THROUGH, 5);
     pasid_tables::check_pass_through(report, &mut machine, &client);

@@ -75,6 +75,22 @@ impl Machine {
         self.iommu.invalidate_everything();
     }
 
+    /// Sets or clears bits of the root entry that leads to the DSA.
+    pub(super) fn set_root_bits(&mut self, bits: u64, on: bool) {
+        self.root.set_bits(bits, on);
+        self.iommu.invalidate_everything();
+    }
+
+    /// Puts the IOMMU into legacy mode, with tables in which nothing is present.
+    pub(super) fn set_legacy_mode(&mut self) {
+        self.iommu.set_legacy_root_table(&Pages::one());
+    }
+
+    /// Back to the tables of scalable mode.
+    pub(super) fn set_scalable_mode(&mut self) {
+        self.iommu.set_root_table(&self.root);
+    }
+
     /// Sets the PASID table entry of a client.
     pub(super) fn set_entry(&mut self, client: &Client, entry: PasidEntry) {
         self.directory.set(client.pasid, entry);

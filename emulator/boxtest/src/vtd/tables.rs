@@ -66,6 +66,13 @@ impl RootTable {
         self.root.address()
     }
 
+    /// Sets or clears bits of the entry for the lower half of bus 0.
+    pub(crate) fn set_bits(&self, bits: u64, on: bool) {
+        let entry = self.root.read(0);
+        let entry = if on { entry | bits } else { entry & !bits };
+        self.root.write(0, entry);
+    }
+
     /// Sets the context entry of a function on bus 0. Requests without a PASID
     /// take `rid_pasid`.
     pub(crate) fn set(&self, source: SourceId, entry: ContextEntry, rid_pasid: u32) {
