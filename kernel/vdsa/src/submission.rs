@@ -43,7 +43,7 @@ use crate::{
 };
 use batch::{Fate, Watched};
 use check::{Fault, Limits, check, check_handle, interrupt_handle, operation};
-use in_flight::{Kind, Slots};
+use in_flight::{HandedOn, Kind, Slots};
 use operations::INTERRUPT;
 use rate::Rate;
 use report::{Origin, overflow_record, report};
@@ -220,7 +220,18 @@ impl Submission {
     /// [some are in flight](Self::in_flight), since batches of a queue whose
     /// submissions name their PASID raise no interrupt.
     pub fn collect(&mut self, host: &mut impl Host) -> Option<Notices> {
-        in_flight::hand_on(&mut self.slots, &self.layout, &mut self.counters, host)
+        let HandedOn {
+            entry,
+            notices,
+            has_record_memory,
+        } = in_flight::hand_on(&mut self.slots, &self.layout, host)?;
+        if !has_record_memory {
+            let fault = Fault::new(Rule::RecordMemory, entry.words[1]);
+            self.record(&entry.words, &fault, entry.origin);
+        }
+        self.counters.handed_on += 1;
+        self.counters.handed_on_interrupts += u64::from(notices.interrupt.is_some());
+        Some(notices)
     }
 
     /// How many batches and drains are in flight.

@@ -12,8 +12,8 @@ use hwspec::dsa::{DescriptorWord4, Operation};
 use hwspec::pci::Pasid;
 
 use super::operations::{
-    CACHE_1, CACHE_2, CACHE_3, FENCE, FLAGS, INTERRUPT, Kind, READ_SEED, RECORD, RECORD_TC,
-    RECORD_VALID, ROWS, Row,
+    ADDRESS_1_TC, ADDRESS_2_TC, CACHE_1, CACHE_2, CACHE_3, FENCE, FLAGS, INTERRUPT, Kind,
+    READ_SEED, READBACK_1, READBACK_2, RECORD, RECORD_TC, RECORD_VALID, ROWS, Row,
 };
 use super::{Named, Rule};
 use crate::{HandleTable, Window};
@@ -166,15 +166,22 @@ fn check_flags<const IS_MEMBER: bool>(word0: u64, row: &Row) -> Result<(), Fault
     if invalid == 0 {
         return Ok(());
     }
-    Err(invalid_flags(word0, invalid))
+    Err(invalid_flags(word0, row.kind, invalid))
 }
 
 #[cold]
-fn invalid_flags(word0: u64, mut invalid: u64) -> Fault {
+fn invalid_flags(word0: u64, kind: Kind, mut invalid: u64) -> Fault {
     // Cache control is one field of three bits: a reserved value is wrong as a whole.
     let cache_control = CACHE_1 | CACHE_2 | CACHE_3;
     if invalid & cache_control != 0 {
         invalid |= word0 & cache_control;
+    }
+    // The traffic classes of readback addresses are not wrong besides these.
+    if kind == Kind::Drain && word0 & READBACK_1 != 0 {
+        invalid &= !ADDRESS_1_TC;
+    }
+    if kind == Kind::Drain && word0 & READBACK_2 != 0 {
+        invalid &= !ADDRESS_2_TC;
     }
     Fault {
         invalid_flags: invalid,

@@ -7,9 +7,9 @@
 use hwspec::dsa::{CompletionRecord, DescriptorWord0, Flags, Operation, Status};
 use hwspec::pci::Pasid;
 
+use super::Notices;
 use super::report::{Origin, error_record, write_record};
 use super::window::{Layout, MAX_BATCHES, MAX_DRAINS, MAX_SLOTS};
-use super::{Counters, Notices};
 use crate::{Host, QueueIndex};
 
 /// What a slot is for.
@@ -138,14 +138,21 @@ fn bits(mut set: u64) -> impl Iterator<Item = usize> {
     })
 }
 
+/// What was handed on.
+pub(super) struct HandedOn {
+    pub(super) entry: Entry,
+    pub(super) notices: Notices,
+    /// The guest's record could be written, or it gets none.
+    pub(super) has_record_memory: bool,
+}
+
 /// Hands on one that the device is done with: its record goes to the guest, its slot is
 /// free again. `None` if there is none.
 pub(super) fn hand_on(
     slots: &mut Slots,
     layout: &Layout,
-    counters: &mut Counters,
     host: &mut impl Host,
-) -> Option<Notices> {
+) -> Option<HandedOn> {
     // A drain is done when what it waited for is done, and the device writes records in
     // that order. Whoever sees the drain's and then looks for the others sees them too.
     let drain = slots.finished(DRAINS, host);
@@ -153,38 +160,40 @@ pub(super) fn hand_on(
     let mut words = [0; 4];
     host.read_window(Layout::record_offset(slot), &mut words);
     let entry = slots.release(slot)?;
-    counters.handed_on += 1;
 
     let mut record = CompletionRecord::from_words(words);
-    // The list that faults is the guest's, as far as the guest knows.
-    let list = layout.address(layout.list_offset(slot));
-    let faulting = record.fault_address.wrapping_sub(list);
     if record.word0.status() == Status::BATCH_PAGE_FAULT {
-        record.fault_address = entry.words[2].wrapping_add(faulting);
+        // The list that faults is the guest's, as far as the guest knows.
+        let list = layout.address(layout.list_offset(slot));
+        let offset = record.fault_address.wrapping_sub(list);
+        record.fault_address = entry.words[2].wrapping_add(offset);
     }
-    let notices = complete(&entry, record, host);
-    counters.handed_on_interrupts += u64::from(notices.interrupt.is_some());
-    Some(notices)
+    Some(complete(entry, record, host))
 }
 
 /// Record, error report and interrupt of a descriptor that completed.
-fn complete(entry: &Entry, record: CompletionRecord, host: &mut impl Host) -> Notices {
+fn complete(entry: Entry, record: CompletionRecord, host: &mut impl Host) -> HandedOn {
     let flags: Flags = DescriptorWord0::from_bits(entry.words[0]).flags();
     let status = record.word0.status();
     let is_error = !status.is_success() && status != Status::BATCH_FAILURE;
     let has_record = flags.completion_record_address_valid();
+    let is_due = has_record && (is_error || flags.request_completion_record());
+    let has_record_memory = !is_due || write_record(host, entry.words[1], record).is_ok();
 
     let error = |code| error_record(&entry.words, code, entry.origin, 0);
-    if has_record
-        && (is_error || flags.request_completion_record())
-        && write_record(host, entry.words[1], record).is_err()
-    {
-        return Notices::error(error(Status::RECORD_PAGE_FAULT));
-    }
-    Notices {
-        interrupt: entry.vector.filter(|_| status != Status::INTERRUPT_HANDLE),
-        error: (is_error && !has_record).then(|| error(status)),
-        is_error_lost: false,
+    let notices = if has_record_memory {
+        Notices {
+            interrupt: entry.vector.filter(|_| status != Status::INTERRUPT_HANDLE),
+            error: (is_error && !has_record).then(|| error(status)),
+            is_error_lost: false,
+        }
+    } else {
+        Notices::error(error(Status::RECORD_PAGE_FAULT))
+    };
+    HandedOn {
+        entry,
+        notices,
+        has_record_memory,
     }
 }
 

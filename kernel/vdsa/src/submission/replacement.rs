@@ -12,7 +12,7 @@
 //! |---|---|
 //! | 0x10 | operation 0xff, which no device has |
 //! | 0x11, flags that must be 0 | no-op with the same flags, which are reserved there too |
-//! | 0x11, flags that must be 1 | Compare Pattern, CRC Generation or DIF Check without them |
+//! | 0x11, flags that must be 1 | DIF Check, which requires them too |
 //! | 0x12 | no-op with its last byte set |
 //! | 0x13 | the same operation and flags, of no bytes |
 //! | 0x15 | the same operation and flags, with a delta record of a wrong size |
@@ -114,16 +114,11 @@ fn wrong_flags(member: &[u64; 8], fault: &Fault, layout: &Layout, words: &mut [u
         words[0] |= operation_bits(Operation::NO_OP) | invalid;
         return;
     }
-    // Of the operations that require the same flags, one that only reads and allows
-    // none of those that are invalid.
-    let (reader, size) = match operation(member) {
-        Operation::CRC | Operation::COPY_CRC => (Operation::CRC, 8),
-        Operation::DIF_CHECK => (Operation::DIF_CHECK, 520),
-        _ => (Operation::COMPARE_PATTERN, 8),
-    };
-    words[0] |= operation_bits(reader) | invalid & member[0];
+    // Of the operations that require the record's flags, the one that allows the fewest
+    // others: none that are invalid for one that requires them.
+    words[0] |= operation_bits(Operation::DIF_CHECK) | invalid & member[0];
     words[2] = layout.read_only();
-    words[4] |= size;
+    words[4] |= 520;
 }
 
 /// The member's operation and flags, with operands that are right but for one thing.

@@ -194,6 +194,7 @@ fn a_batch_whose_record_is_not_ram_ends_in_swerror() {
     assert_eq!(u64::from(error.word0), 0x0000_0001_0003_1a2c);
     assert_eq!(error.address, RAM);
     assert_eq!(rig.host.written, []);
+    assert_eq!(rig.submission.refusals().count(Rule::RecordMemory), 1);
 }
 
 #[test]
@@ -403,9 +404,9 @@ fn refused_members_are_replaced() {
          [0x0000_0003_0000_0000, 0, 0, 0, 0, 0, 0, 0], Rule::Flags),
         // A record that nobody asks for, of operations that need one.
         ([0x0500_0004_0000_0000, 0x1020, 0x2000, 0x3000, 8, 0, 0, 0],
-         [0x0600_0004_0000_0000, 0x1020, list, 0, 8, 0, 0, 0], Rule::Flags),
+         [0x1200_0004_0000_0000, 0x1020, list, 0, 520, 0, 0, 0], Rule::Flags),
         ([0x1100_0084_0000_0000, 0x1020, 0x2000, 0x3000, 8, 0, 0, 0],
-         [0x1000_0084_0000_0000, 0x1020, list, 0, 8, 0, 0, 0], Rule::Flags),
+         [0x1200_0084_0000_0000, 0x1020, list, 0, 520, 0, 0, 0], Rule::Flags),
         // A reserved field, and a handle of somebody else beside it.
         ([0x0000_001c_0000_0000, 0x1020, 1, 0, 0x34_0000_0000, 0, 0, 0],
          [0x0000_000c_0000_0000, 0x1020, 0, 0, 0, 0, 0, 0x0100_0000_0000_0000],
