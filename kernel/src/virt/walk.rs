@@ -114,12 +114,76 @@ pub fn translate(
         address,
         purpose,
     };
-    // Nearly every guest is in this mode.
+    // Nearly every guest is in this mode, and nearly every page there and marked.
+    if paging.efer & EFER_LMA != 0
+        && walk.is_canonical()
+        && let Some(found) = walk.quickly()
+    {
+        return Ok(found);
+    }
+    translate_slowly(memory, paging, address, purpose)
+}
+
+/// Translates in any mode, with all that may have to be done.
+#[cold]
+fn translate_slowly(
+    memory: &impl TableMemory,
+    paging: &Paging,
+    address: GuestVirtAddr,
+    purpose: Purpose,
+) -> Result<GuestPhysAddr, PageFault> {
+    let walk = Walk {
+        memory,
+        paging,
+        address,
+        purpose,
+    };
     if paging.efer & EFER_LMA != 0 {
         walk.four_levels()
     } else {
         walk.old_modes()
     }
+}
+
+/// What the entries of all levels must allow together: the bits of `looked_at` that
+/// are in `needed`, and no others. The bit in the place of NX says that the page may
+/// be executed.
+#[derive(Clone, Copy, Debug)]
+struct Rights {
+    looked_at: u64,
+    needed: u64,
+}
+
+/// Walks four levels of tables from `table`, as long as nothing has to be changed
+/// and nothing is wrong: the entries are marked as accessed, the last one has all
+/// bits of `leaf`, and all of them give `rights`. Or else none.
+fn walk_quickly(
+    memory: &impl TableMemory,
+    mut table: u64,
+    address: u64,
+    rights: Rights,
+    leaf: u64,
+) -> Option<GuestPhysAddr> {
+    let mut allowed = u64::MAX;
+    for bits in [39, 30, 21, 12] {
+        let at = table | address >> (bits - 3) & 0xff8;
+        let entry = memory.read_u64(GuestPhysAddr(at))?;
+        allowed &= entry ^ NO_EXECUTE;
+        if bits != 12 && entry & (PRESENT | ACCESSED | LARGE) == PRESENT | ACCESSED {
+            table = entry & ADDRESS;
+            continue;
+        }
+        if bits == 39 || entry & leaf != leaf || allowed & rights.looked_at != rights.needed {
+            return None;
+        }
+        // Large, or of the last level; a table that is not marked is neither.
+        if bits != 12 && entry & LARGE == 0 {
+            return None;
+        }
+        let mask = (1 << bits) - 1;
+        return Some(GuestPhysAddr(entry & ADDRESS & !mask | address & mask));
+    }
+    None
 }
 
 struct Walk<'w, M> {
@@ -130,18 +194,36 @@ struct Walk<'w, M> {
 }
 
 impl<M: TableMemory> Walk<'_, M> {
+    /// Bits 63:47 are the same.
     #[inline]
+    fn is_canonical(&self) -> bool {
+        let sign = self.address.0.cast_signed() >> 47;
+        sign == 0 || sign == -1
+    }
+
+    /// Walks four levels, if that is all there is to do.
+    #[inline]
+    fn quickly(&self) -> Option<GuestPhysAddr> {
+        let mut rights = self.rights();
+        if self.paging.efer & EFER_NXE == 0 {
+            // NX is reserved then: whoever has it set is looked at more closely.
+            rights.looked_at |= NO_EXECUTE;
+            rights.needed |= NO_EXECUTE;
+        }
+        let leaf = PRESENT | self.wanted(true);
+        let table = self.paging.cr3 & ADDRESS;
+        walk_quickly(self.memory, table, self.address.0, rights, leaf)
+    }
+
     fn four_levels(&self) -> Result<GuestPhysAddr, PageFault> {
         // A non-canonical address never gets as far as the tables; whoever asks
         // for one gets no more than a page fault for it.
-        let sign = self.address.0.cast_signed() >> 47;
-        if sign != 0 && sign != -1 {
+        if !self.is_canonical() {
             return Err(self.fault(0));
         }
         self.long_walk(self.paging.cr3 & ADDRESS, 39)
     }
 
-    #[cold]
     fn old_modes(&self) -> Result<GuestPhysAddr, PageFault> {
         if self.paging.cr0 & CR0_PG == 0 {
             Ok(GuestPhysAddr(self.address.0 & 0xffff_ffff))
@@ -241,10 +323,19 @@ impl<M: TableMemory> Walk<'_, M> {
         self.memory.read_u64(address).ok_or_else(|| self.fault(0))
     }
 
-    /// Checks what all levels allow together: `rights` has a bit for each, the
-    /// one in the place of NX saying that the page may be executed.
+    /// Checks what all levels allow together.
+    fn check(&self, allowed: u64) -> Result<(), PageFault> {
+        let rights = self.rights();
+        if allowed & rights.looked_at == rights.needed {
+            Ok(())
+        } else {
+            Err(self.fault(ERROR_PRESENT))
+        }
+    }
+
+    /// What this purpose needs.
     #[inline]
-    fn check(&self, rights: u64) -> Result<(), PageFault> {
+    fn rights(&self) -> Rights {
         let is_user = self.paging.cpl == 3;
         let cr4 = self.paging.cr4;
         let mut needed = 0;
@@ -264,10 +355,9 @@ impl<M: TableMemory> Walk<'_, M> {
             Purpose::Write => needed |= WRITABLE,
             Purpose::Execute => needed |= NO_EXECUTE,
         }
-        if rights & needed == needed && rights & forbidden == 0 {
-            Ok(())
-        } else {
-            Err(self.fault(ERROR_PRESENT))
+        Rights {
+            looked_at: needed | forbidden,
+            needed,
         }
     }
 
