@@ -120,8 +120,8 @@ pub fn length(bits: u32, bytes: &[u8]) -> Option<u64> {
 pub fn length_of(bits: u32, bytes: &InstructionBytes, opcode: Opcode) -> Option<u64> {
     // Almost always there is no prefix.
     let (plain, length) = opcode.plain();
-    let unused = 128 - 8 * length;
-    if (bytes.word() ^ plain) << unused == 0 && length as usize <= bytes.len() {
+    let unused = 64 - 8 * length;
+    if (bytes.low_half() ^ plain) << unused == 0 && length as usize <= bytes.len() {
         return Some(length.into());
     }
     length_of_prefixed(bits, bytes, opcode)
@@ -158,7 +158,7 @@ impl Opcode {
     /// The instruction without prefixes, the first byte lowest, and how many
     /// bytes it has.
     #[inline]
-    const fn plain(self) -> (u128, u32) {
+    const fn plain(self) -> (u64, u32) {
         match self {
             Self::Cpuid => (0xa2_0f, 2),
             Self::Hlt => (0xf4, 1),

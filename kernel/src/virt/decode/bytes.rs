@@ -48,6 +48,13 @@ impl InstructionBytes {
         u128::from_le_bytes(self.bytes)
     }
 
+    /// The first eight of them likewise.
+    #[inline]
+    pub(super) fn low_half(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.bytes;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// How many there are.
     #[inline]
     pub(super) fn len(&self) -> usize {

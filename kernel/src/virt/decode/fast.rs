@@ -75,25 +75,10 @@ enum Shape {
 #[inline]
 pub(super) fn decode(context: &Context<'_>, bytes: &InstructionBytes) -> Option<Instruction> {
     let word = bytes.word();
-    let mut code = low_half(word);
-    let mut prefixes = 0;
-    let mut taken = 0;
-    loop {
-        let [byte, ..] = code.to_le_bytes();
-        let prefix = PREFIXES.get(usize::from(byte)).copied().unwrap_or(0);
-        if prefix == 0 {
-            break;
-        }
-        // REX is the last one, or has no effect.
-        if prefixes & (prefix | REX) != 0 {
-            return None;
-        }
-        prefixes |= prefix;
-        code >>= 8;
-        taken += 1;
-    }
-    let (shape, opcode_bytes) = shape(code, prefixes)?;
-    taken += opcode_bytes;
+    let (shape, prefixes, mut taken) = match plain_submission(bytes.low_half()) {
+        Some((kind, prefix)) => (Shape::Submit(kind), prefix, 4),
+        None => opcode(bytes.low_half())?,
+    };
     // What follows the opcode: ModRM, SIB and a displacement are in its low half.
     let code = low_half(word >> (8 * taken));
     let operands = Operands::read(code, prefixes, context.registers)?;
@@ -147,6 +132,42 @@ pub(super) fn decode(context: &Context<'_>, bytes: &InstructionBytes) -> Option<
         operation,
         step: None,
     })
+}
+
+/// Which submission it is, if there is no prefix but the one that belongs to it;
+/// which is how nearly all of them are.
+#[inline]
+const fn plain_submission(code: u64) -> Option<(Submission, Prefixes)> {
+    match code & 0xffff_ffff {
+        0xf838_0f66 => Some((Submission::Movdir64b, PREFIX_66)),
+        0xf838_0ff2 => Some((Submission::Enqcmd, PREFIX_F2)),
+        0xf838_0ff3 => Some((Submission::Enqcmds, PREFIX_F3)),
+        _ => None,
+    }
+}
+
+/// What the prefixes and the opcode at the start of `code` do, which prefixes they
+/// are, and how many bytes they have together.
+#[inline]
+fn opcode(mut code: u64) -> Option<(Shape, Prefixes, u32)> {
+    let mut prefixes = 0;
+    let mut taken = 0;
+    loop {
+        let [byte, ..] = code.to_le_bytes();
+        let prefix = PREFIXES.get(usize::from(byte)).copied().unwrap_or(0);
+        if prefix == 0 {
+            break;
+        }
+        // REX is the last one, or has no effect.
+        if prefixes & (prefix | REX) != 0 {
+            return None;
+        }
+        prefixes |= prefix;
+        code >>= 8;
+        taken += 1;
+    }
+    let (shape, opcode_bytes) = shape(code, prefixes)?;
+    Some((shape, prefixes, taken + opcode_bytes))
 }
 
 /// What the opcode at the start of `code` does, and how many bytes it has.

@@ -137,23 +137,14 @@ impl SvmVcpu {
         let Ok(bytes) = fetch::instruction(memory, &self.paging(), address) else {
             return false;
         };
-        match decode::length_of(self.code_bits(), &bytes, opcode) {
-            Some(length) => {
-                self.advance(length);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Moves RIP, within the bits that it has.
-    fn advance(&mut self, length: u64) {
-        let rip = self.rip().wrapping_add(length);
-        let width = match self.code_bits() {
-            64 => Width::Quad,
-            _ => Width::Double,
+        let bits = self.code_bits();
+        let Some(length) = decode::length_of(bits, &bytes, opcode) else {
+            return false;
         };
-        self.set_rip(width.truncate(rip));
+        let next = self.rip().wrapping_add(length);
+        // Within the bits that it has.
+        self.set_rip(if bits == 64 { next } else { next & 0xffff_ffff });
+        true
     }
 }
 
