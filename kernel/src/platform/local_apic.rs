@@ -225,13 +225,10 @@ impl LocalApic {
         if let Some(word) = self.in_service.get_mut(usize::from(vector >> 6)) {
             *word &= !(1 << (vector & 63));
         }
-        let mut servicing = 0;
-        for (first, &word) in [0, 64, 128, 192].into_iter().zip(&self.in_service) {
-            if word != 0 {
-                servicing = first + highest_bit(word);
-            }
-        }
-        self.servicing = servicing;
+        let [a, b, c, d] = self.in_service;
+        let words = [(192, d), (128, c), (64, b), (0, a)];
+        let highest = words.into_iter().find(|&(_, word)| word != 0);
+        self.servicing = highest.map_or(0, |(first, word)| first + highest_bit(word));
         self.update_floor();
     }
 
@@ -320,6 +317,7 @@ impl LocalApic {
     /// # Errors
     /// If there is no such register, it is read-only, or `value` has bits that
     /// must be 0.
+    #[inline]
     pub fn write(
         &mut self,
         pending: &Pending,
@@ -327,14 +325,22 @@ impl LocalApic {
         value: u64,
         now: u64,
     ) -> Result<ApicEffect, BadAccess> {
-        // By far the most frequent first.
-        if register == apic::EOI {
-            if value != 0 {
-                return Err(BadAccess);
-            }
+        // By far the most frequent.
+        if register == apic::EOI && value == 0 {
             self.end_of_interrupt();
             return Ok(ApicEffect::None);
         }
+        self.write_another(pending, register, value, now)
+    }
+
+    /// WRMSR of a register other than EOI.
+    fn write_another(
+        &mut self,
+        pending: &Pending,
+        register: u32,
+        value: u64,
+        now: u64,
+    ) -> Result<ApicEffect, BadAccess> {
         match register {
             apic::TSC_DEADLINE => {
                 self.timer.set_tsc_deadline(value);

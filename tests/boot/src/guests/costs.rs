@@ -1,8 +1,11 @@
 //! What it costs to leave a guest and come back, counted in instructions if the
 //! box counts them (`icount=on` on the command line).
 
+use core::hint::black_box;
+
 use boot_suites::Suite;
 use kernel::arch::{clock, trap};
+use kernel::platform::local_apic::{LocalApic, Pending};
 use kernel::virt::address::GuestVirtAddr;
 use kernel::virt::backend::Vcpu;
 use kernel::virt::decode::Operation;
@@ -24,6 +27,35 @@ pub(crate) fn run(suite: &mut Suite) {
     suite.show("ticks_for_a_decoded_submission", submission());
     parts(suite);
     suite.show("ticks_for_an_injected_interrupt", interrupt());
+    local_apic(suite);
+}
+
+/// From a request to service and to its end, in a virtual local APIC.
+fn local_apic(suite: &Suite) {
+    /// MSRs of the local APIC.
+    const EOI: u32 = 0x80b;
+    const SPURIOUS: u32 = 0x80f;
+    const SPURIOUS_ENABLED: u64 = 0x1ff;
+    let pending = Pending::new();
+    let mut apic = LocalApic::new(0, 1);
+    let enabled = apic.write(&pending, SPURIOUS, SPURIOUS_ENABLED, 0);
+    assert!(enabled.is_ok(), "an APIC can be enabled");
+    for vector in [0x31, 0xe7] {
+        let start = clock::now();
+        pending.raise(black_box(vector));
+        let raised = clock::now();
+        let highest = apic.highest(&pending, black_box(0));
+        if let Some(vector) = highest {
+            apic.accept(&pending, vector);
+        }
+        let accepted = clock::now();
+        let ended = apic.write(&pending, black_box(EOI), 0, 0);
+        let end = clock::now();
+        assert!(ended.is_ok() && highest == Some(vector));
+        suite.show("ticks_to_raise_an_interrupt", raised - start);
+        suite.show("ticks_to_take_it_into_service", accepted - raised);
+        suite.show("ticks_to_end_it", end - accepted);
+    }
 }
 
 fn hypercall() -> u64 {
