@@ -17,6 +17,7 @@
 pub mod accelerator;
 pub mod client;
 pub mod error;
+mod hardware;
 pub mod iommu;
 pub mod pasids;
 pub mod pci;
@@ -26,6 +27,7 @@ mod window;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use hwio::Mmio;
 use spin::{Mutex, Once};
@@ -41,6 +43,8 @@ use crate::mm::devices;
 use crate::{info, on_panic};
 
 static HOST: Once<Host> = Once::new();
+/// An interrupt of Weir's own came.
+static NEWS: AtomicBool = AtomicBool::new(false);
 
 /// All devices of the machine that Weir drives.
 #[derive(Debug)]
@@ -105,6 +109,14 @@ impl Host {
         HOST.get()
     }
 
+    /// Whether an interrupt of Weir's own came since this was asked the last time.
+    /// Then there is something for [`service`](Accelerator::service) or
+    /// [`housekeep`](Self::housekeep), sooner than at the next tick.
+    #[inline]
+    pub fn take_news(&self) -> bool {
+        NEWS.load(Ordering::Relaxed) && NEWS.swap(false, Ordering::Acquire)
+    }
+
     /// Does what has to be done now and then and may wait a little: for the first
     /// processor, at each tick, outside of VM exits. Faults go to `report`.
     pub fn housekeep(&self, report: impl FnMut(FaultReport)) {
@@ -119,13 +131,14 @@ impl Host {
 fn host_interrupt(target: HostTarget) {
     let Some(host) = HOST.get() else { return };
     match target {
-        HostTarget::Iommu(unit) => host.iommu.note_faults(unit),
+        HostTarget::Iommu(_) => host.iommu.note_event(),
         HostTarget::Accelerator(number) => {
             if let Some(accelerator) = host.accelerators.get(usize::from(number)) {
                 accelerator.note_interrupt();
             }
         }
     }
+    NEWS.store(true, Ordering::Release);
 }
 
 /// Blocks all DMA, for a panic: other processors have been stopped, wherever they

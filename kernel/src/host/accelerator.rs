@@ -32,10 +32,11 @@ use x86_64::PhysAddr;
 
 use super::client::{Answer, Client, ClientSetup, Event, Failure, Request, Set, VectorError};
 use super::error::HostError;
+use super::hardware::{Hardware, OpenError};
 use super::iommu::{Interrupt, Iommu, UnitIndex};
 use super::pci::{Bar, Function, MsixTable, Pci, PciError};
 use super::routes::{GuestTarget, HostTarget, Route, Routes, Target};
-use super::service::{Counters, Hardware, Health, OpenError, Service};
+use super::service::{Counters, Health, Service};
 use super::window::WindowAround;
 use crate::info;
 use crate::mm::{PortalKind, QueuePortal, devices};
@@ -52,8 +53,6 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 const REGISTERS_BAR: usize = 0;
 const PORTALS_BAR: usize = 2;
 
-type Hardware0 = DsaHardware<Device<WindowAround<Mmio>, TscClock>>;
-
 /// The way of an interrupt from a device to a target.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -62,15 +61,15 @@ pub(super) struct Line {
 }
 
 /// A DSA, with what its interrupts need.
-pub(super) struct DsaHardware<D> {
-    device: D,
+pub(super) struct DsaHardware {
+    device: Device<WindowAround<Mmio>, TscClock>,
     source: SourceId,
     unit: UnitIndex,
     iommu: &'static Iommu,
     routes: &'static Routes,
 }
 
-impl Hardware for Hardware0 {
+impl Hardware for DsaHardware {
     type Entry = DeviceEntry<Mmio>;
     type Line = Line;
 
@@ -183,7 +182,7 @@ pub struct Accelerator {
     portals: devices::PortalPages,
     /// What it was configured to.
     plan: Mutex<Option<Plan>>,
-    service: Service<Hardware0>,
+    service: Service<DsaHardware>,
     /// The interrupt of MSI-X entry 0.
     _line: Line,
 }
@@ -480,7 +479,7 @@ impl fmt::Debug for Accelerator {
 pub struct ClientHandle {
     accelerator: &'static Accelerator,
     number: usize,
-    client: Arc<Client<Hardware0>>,
+    client: Arc<Client<DsaHardware>>,
 }
 
 impl ClientHandle {

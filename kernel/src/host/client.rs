@@ -21,8 +21,8 @@ use hwspec::dsa::ResetType;
 use hwspec::pci::Pasid;
 use spin::Mutex;
 
+use super::hardware::Hardware;
 use super::routes::GuestTarget;
-use super::service::Hardware;
 
 /// How many vectors a client can have: those of a guest's virtual accelerator,
 /// and one of Weir's own for the batches of each of its queues.

@@ -34,8 +34,7 @@ pub const ADDRESS_BITS: u32 = 39;
 /// How long a unit may take for anything. Units answer within microseconds.
 const TIMEOUT: Duration = Duration::from_millis(100);
 
-/// There is a bit for each in one word.
-const MAX_UNITS: usize = 64;
+const MAX_UNITS: usize = 256;
 
 type Hardware = RemappingUnit<Mmio, MappedPages<Frames>, TscClock>;
 
@@ -96,8 +95,8 @@ pub struct Iommu {
     units: Vec<Unit>,
     owners: Owners,
     pasids: Mutex<Pasids>,
-    /// A bit for each unit that has recorded faults.
-    faults: AtomicU64,
+    /// Fault events that came in.
+    events: AtomicU64,
     /// Events after which faults had been lost.
     overflows: AtomicU64,
 }
@@ -113,6 +112,7 @@ impl Iommu {
         pci: &Pci<R>,
         routes: &Routes,
     ) -> Result<Self, HostError> {
+        // Their numbers have eight bits.
         if dmar.units.len() > MAX_UNITS {
             return Err(HostError::TooManyIommus(MAX_UNITS));
         }
@@ -140,7 +140,7 @@ impl Iommu {
             units,
             owners,
             pasids: Mutex::new(Pasids::new(highest)),
-            faults: AtomicU64::new(0),
+            events: AtomicU64::new(0),
             overflows: AtomicU64::new(0),
         })
     }
@@ -397,32 +397,28 @@ impl Iommu {
         }
     }
 
-    /// Notes that a unit has recorded faults. For its interrupt.
-    pub(super) fn note_faults(&self, unit: u8) {
-        self.faults.fetch_or(1 << (unit % 64), Ordering::Release);
+    /// Counts a fault event. For its interrupt.
+    pub(super) fn note_event(&self) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many fault events came in.
+    pub fn count_events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
     }
 
     /// Hands the faults that were recorded to `report`, which may look at the
     /// clock and at memory, but not print: a guest can cause any number of them.
-    /// Waits for nothing; what could not be read now is read the next time.
+    /// Waits for nothing; a unit that is in use is read the next time. Asks the units
+    /// themselves, so that a lost event does not silence one for good.
     pub fn read_faults(&self, mut report: impl FnMut(FaultReport)) {
-        let flagged = self.faults.swap(0, Ordering::AcqRel);
-        if flagged == 0 {
-            return;
-        }
         for (number, unit) in (0..).zip(&self.units) {
-            let bit = 1 << number;
-            if flagged & bit == 0 {
-                continue;
-            }
             let Some(mut hardware) = unit.hardware.try_lock() else {
-                self.faults.fetch_or(bit, Ordering::Release);
                 continue;
             };
             let summary = hardware.read_faults(|fault| {
-                let vm = fault
-                    .pasid
-                    .and_then(|pasid| self.pasids.lock().owner(pasid));
+                let pasid = fault.pasid;
+                let vm = pasid.and_then(|pasid| self.pasids.lock().owner(pasid));
                 report(FaultReport {
                     unit: UnitIndex(number),
                     fault,
@@ -430,13 +426,8 @@ impl Iommu {
                 });
             });
             // A unit that is gone has no more faults to report.
-            if let Ok(summary) = summary {
-                if summary.more {
-                    self.faults.fetch_or(bit, Ordering::Release);
-                }
-                if summary.overflow {
-                    self.overflows.fetch_add(1, Ordering::Relaxed);
-                }
+            if summary.is_ok_and(|summary| summary.overflow) {
+                self.overflows.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
