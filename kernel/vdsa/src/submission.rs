@@ -19,6 +19,7 @@
 mod batch;
 mod check;
 mod counters;
+mod fault;
 mod in_flight;
 mod operations;
 mod rate;
@@ -42,7 +43,8 @@ use crate::{
     SubmissionKind, SubmissionRequest, SubmitResult, Window,
 };
 use batch::{Fate, Watched};
-use check::{Fault, Limits, check, check_handle, interrupt_handle, operation};
+use check::{Limits, check, check_handle, interrupt_handle, operation};
+use fault::Fault;
 use in_flight::{HandedOn, Kind, Slots};
 use operations::INTERRUPT;
 use rate::Rate;
@@ -123,18 +125,6 @@ impl Submission {
             return self.not_taken(request.kind, Notices::default());
         }
 
-        let mut origin = Origin {
-            queue: view.index,
-            pasid: Pasid::ZERO,
-            is_privileged: view.is_privileged,
-            member: None,
-        };
-        if view.mode == QueueMode::Shared {
-            origin.is_privileged = words[0] & PRIVILEGED != 0;
-        }
-        if view.is_pasid_enabled {
-            origin.pasid = named.unwrap_or(view.guest_pasid);
-        }
         let pasid = match view.pasid {
             QueuePasid::OfQueue(pasid) => pasid,
             QueuePasid::OfSubmission(map) => {
@@ -144,6 +134,7 @@ impl Submission {
                         named: Named::GuestPasid(guest),
                         ..Fault::new(Rule::UnknownPasid, u64::from(guest.value()))
                     };
+                    let origin = origin(view, &words, Some(guest));
                     return self.refuse(host, &words, &fault, origin, None);
                 };
                 host_pasid
@@ -161,13 +152,16 @@ impl Submission {
             pasid,
             is_privilege_checked: view.mode == QueueMode::Shared,
         };
-        if let Err(fault) = check::<false>(&words, &limits) {
+        if let Err(rule) = check::<false>(&words, &limits) {
+            let fault = Fault::find::<false>(rule, &words, &limits);
+            let origin = origin(view, &words, named);
             return self.refuse(host, &words, &fault, origin, Some(&limits));
         }
 
         if let Some(kind) = in_flight::kind_of(operation(&words))
             && (kind == Kind::Batch || self.slots.has_batches(view.index))
         {
+            let origin = origin(view, &words, named);
             let watched = Watched {
                 words: &words,
                 origin,
@@ -346,6 +340,23 @@ impl Submission {
             operation: operation(words),
             member: origin.member,
         });
+    }
+}
+
+/// Where a descriptor comes from, if it names a guest PASID or not.
+fn origin(view: &QueueView<'_>, words: &[u64; 8], named: Option<Pasid>) -> Origin {
+    Origin {
+        queue: view.index,
+        pasid: if view.is_pasid_enabled {
+            named.unwrap_or(view.guest_pasid)
+        } else {
+            Pasid::ZERO
+        },
+        is_privileged: match view.mode {
+            QueueMode::Dedicated => view.is_privileged,
+            QueueMode::Shared => words[0] & PRIVILEGED != 0,
+        },
+        member: None,
     }
 }
 

@@ -4,7 +4,8 @@ use hwio::Submission as Answer;
 use hwspec::dsa::Operation;
 use hwspec::pci::Pasid;
 
-use super::check::{Fault, Limits, check, check_handle};
+use super::check::{Limits, check, check_handle};
+use super::fault::Fault;
 use super::in_flight::{Entry, Kind};
 use super::operations::{ADDRESS_1_TC, INTERRUPT, RECORD, RECORD_VALID};
 use super::replacement::replacement;
@@ -141,12 +142,12 @@ impl Submission {
             host.read_guest(GuestAddr(address), words)
                 .map_err(unreadable)?;
             for member in words.as_chunks_mut::<WORDS>().0 {
-                if let Err(fault) = check::<true>(member, limits) {
+                if let Err(rule) = check::<true>(member, limits) {
                     let origin = Origin {
                         member: Some(position),
                         ..batch.origin
                     };
-                    self.replace(member, &fault, origin, limits, notices);
+                    self.replace(member, rule, origin, limits, notices);
                 } else {
                     // A device that took a member's own PASID or Priv would be broken;
                     // it gets neither.
@@ -166,19 +167,20 @@ impl Submission {
     fn replace(
         &mut self,
         member: &mut [u64; 8],
-        fault: &Fault,
+        rule: Rule,
         origin: Origin,
         limits: &Limits<'_>,
         notices: &mut Notices,
     ) {
-        self.record(member, fault, origin);
+        let fault = Fault::find::<true>(rule, member, limits);
+        self.record(member, &fault, origin);
         self.counters.members_refused += 1;
-        if fault.rule == Rule::RecordInWindow {
-            let error = error_record(member, fault.rule.status(), origin, 0);
+        if rule == Rule::RecordInWindow {
+            let error = error_record(member, rule.status(), origin, 0);
             notices.is_error_lost |= notices.error.is_some();
             notices.error.get_or_insert(error);
         }
         let may_interrupt = member[0] & INTERRUPT != 0 && check_handle(member, limits).is_ok();
-        *member = replacement(member, fault, may_interrupt, &self.layout);
+        *member = replacement(member, &fault, may_interrupt, &self.layout);
     }
 }

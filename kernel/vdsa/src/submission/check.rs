@@ -5,17 +5,19 @@
 //! completion record unusable comes first, then the operation, which the later checks
 //! go by, then the rest as Table 5-2 lists it. Last comes what only Weir forbids.
 //!
+//! Nearly all descriptors pass, so a check says no more than which rule was broken;
+//! `fault` finds out the rest.
+//!
 //! Not checked, because the device does and it concerns nobody else: traffic classes,
 //! and whether the operands exist.
 
 use hwspec::dsa::{DescriptorWord4, Operation};
 use hwspec::pci::Pasid;
 
+use super::Rule;
 use super::operations::{
-    ADDRESS_1_TC, ADDRESS_2_TC, CACHE_1, CACHE_2, CACHE_3, FENCE, FLAGS, INTERRUPT, Kind,
-    READ_SEED, READBACK_1, READBACK_2, RECORD, RECORD_TC, RECORD_VALID, ROWS, Row,
+    FENCE, FLAGS, INTERRUPT, Kind, READ_SEED, RECORD, RECORD_TC, RECORD_VALID, ROWS, Row,
 };
-use super::{Named, Rule};
 use crate::{HandleTable, Window};
 
 /// A completion record has 32 bytes and is aligned to them.
@@ -28,6 +30,12 @@ const MIN_DELTA_RECORD: u64 = 80;
 const DELTA_ENTRY: u64 = 10;
 /// Bytes of a Data Integrity Field.
 const DIF_BYTES: u64 = 8;
+/// No operand is longer: Transfer Size has 32 bits, and a field of 8 bytes comes to each
+/// block of 512 at the most.
+const MAX_OPERAND_LOG2: u32 = 33;
+
+/// Transfer Size, in word 4, and the sizes of delta records in theirs.
+const LOW_HALF: u64 = 0xffff_ffff;
 
 /// What the guest and its queue may do.
 #[derive(Clone, Copy, Debug)]
@@ -45,49 +53,46 @@ pub(super) struct Limits<'a> {
     pub(super) is_privilege_checked: bool,
 }
 
-/// Why a descriptor is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) rule: Rule,
-    /// What stood in the field.
-    pub(super) value: u64,
-    /// With [`Rule::Flags`], the flags that are wrong, in place.
-    pub(super) invalid_flags: u64,
-    pub(super) named: Named,
-}
-
-impl Fault {
-    #[cold]
-    pub(super) const fn new(rule: Rule, value: u64) -> Self {
-        Self {
-            rule,
-            value,
-            invalid_flags: 0,
-            named: Named::Nothing,
-        }
-    }
-}
-
 /// Addresses from `start` to `end`, exclusive; the same if there are none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Range {
     start: u64,
     end: u64,
+    /// An operand at an address without any of these bits ends before `start`.
+    near: u64,
+    /// 0, or all bits if there are no such addresses.
+    always: u64,
 }
 
 impl From<Window> for Range {
     fn from(window: Window) -> Self {
+        let start = window.base;
+        // Below half of the highest power of two that is not above `start`, if an
+        // operand is no longer than that half.
+        let (near, always) = match start.checked_ilog2() {
+            Some(log2) if log2 > MAX_OPERAND_LOG2 => (!((1 << (log2 - 1)) - 1), 0),
+            _ => (!0, !0),
+        };
         Self {
-            start: window.base,
-            end: window.base.saturating_add(window.len_bytes),
+            start,
+            end: start.saturating_add(window.len_bytes),
+            near,
+            always,
         }
     }
 }
 
 impl Range {
     /// Whether any of `len` bytes at `address` is inside.
-    const fn touches(self, address: u64, len: u64) -> bool {
+    pub(super) const fn touches(self, address: u64, len: u64) -> bool {
         address < self.end && address.saturating_add(len) > self.start && len != 0
+    }
+
+    /// Whether it is clear from the words alone that none of them is the address of an
+    /// operand inside.
+    const fn is_far_from(self, words: &[u64; 8]) -> bool {
+        let [_, record, word2, word3, _, word5, word6, _] = *words;
+        (record | word2 | word3 | word5 | word6 | self.always) & self.near == 0
     }
 }
 
@@ -97,31 +102,47 @@ const fn are_apart(a: u64, a_len: u64, b: u64, b_len: u64) -> bool {
     high - low >= len
 }
 
-/// Checks a descriptor, as a member of a batch or by itself.
+/// Checks a descriptor, as a member of a batch or by itself; `Err` is the rule that it
+/// breaks.
+#[inline]
 pub(super) fn check<const IS_MEMBER: bool>(
     words: &[u64; 8],
     limits: &Limits<'_>,
-) -> Result<(), Fault> {
+) -> Result<(), Rule> {
     let [word0, record, ..] = *words;
-    let has_record = word0 & RECORD_VALID != 0;
-    if has_record {
+    let is_far = limits.window.is_far_from(words);
+    if word0 & RECORD_VALID != 0 {
         if !record.is_multiple_of(RECORD_BYTES) {
-            return Err(Fault::new(Rule::RecordAlignment, record));
+            return Err(Rule::RecordAlignment);
         }
-        if limits.window.touches(record, RECORD_BYTES) {
-            return Err(Fault::new(Rule::RecordInWindow, record));
+        if !is_far && limits.window.touches(record, RECORD_BYTES) {
+            return Err(Rule::RecordInWindow);
         }
     }
     if !IS_MEMBER && limits.is_privilege_checked && word0 >> 31 & 1 != 0 {
-        return Err(Fault::new(Rule::Privilege, 1));
+        return Err(Rule::Privilege);
     }
-
     let row = permitted::<IS_MEMBER>(words, limits.operations)?;
-    check_flags::<IS_MEMBER>(word0, row)?;
-    check_reserved(words, row)?;
-    check_operands(words, row.kind, limits)?;
+    if invalid_flags::<IS_MEMBER>(word0, row) != 0 {
+        return Err(Rule::Flags);
+    }
+    if reserved_bits(words, row) != 0 {
+        return Err(Rule::ReservedField);
+    }
+    if row.kind.has_plain_size() {
+        let size = words[4] & LOW_HALF;
+        require(
+            size.wrapping_sub(1) < limits.max_transfer,
+            Rule::TransferSize,
+        )?;
+    } else {
+        check_operands(words, row.kind, limits)?;
+    }
     check_handle(words, limits)?;
-    check_window(words, row.kind, limits.window)
+    if !is_far && operand_inside(words, row.kind, limits.window).is_some() {
+        return Err(Rule::OperandInWindow);
+    }
+    Ok(())
 }
 
 /// The operation code.
@@ -129,25 +150,41 @@ pub(super) const fn operation(words: &[u64; 8]) -> Operation {
     Operation(words[0].to_le_bytes()[7])
 }
 
+/// The interrupt handle.
+pub(super) const fn interrupt_handle(words: &[u64; 8]) -> u16 {
+    DescriptorWord4::from_bits(words[4]).interrupt_handle()
+}
+
+/// What the descriptor's operation allows, if there is such an operation.
+#[inline]
+pub(super) fn row(words: &[u64; 8]) -> Option<&'static Row> {
+    let row = ROWS.get(usize::from(operation(words).0))?.as_ref()?;
+    match row.with_seed {
+        Some(with_seed) if words[0] & READ_SEED != 0 => Some(with_seed),
+        _ => Some(row),
+    }
+}
+
+#[inline]
 fn permitted<const IS_MEMBER: bool>(
     words: &[u64; 8],
     operations: u64,
-) -> Result<&'static Row, Fault> {
-    let code = operation(words).0;
-    let refused = |rule| Fault::new(rule, u64::from(code));
-    let Some(Some(row)) = ROWS.get(usize::from(code)) else {
-        return Err(refused(Rule::Operation));
+) -> Result<&'static Row, Rule> {
+    let Some(row) = row(words) else {
+        return Err(Rule::Operation);
     };
-    if operations >> code & 1 == 0 {
-        return Err(refused(Rule::Operation));
+    if operations >> operation(words).0 & 1 == 0 {
+        return Err(Rule::Operation);
     }
     if IS_MEMBER && matches!(row.kind, Kind::Batch | Kind::Drain) {
-        return Err(refused(Rule::Nested));
+        return Err(Rule::Nested);
     }
     Ok(row)
 }
 
-fn check_flags<const IS_MEMBER: bool>(word0: u64, row: &Row) -> Result<(), Fault> {
+/// The flags that are wrong, in place: set and not allowed, or required and not set.
+#[inline]
+pub(super) fn invalid_flags<const IS_MEMBER: bool>(word0: u64, row: &Row) -> u64 {
     let mut allowed = row.allowed;
     if IS_MEMBER {
         allowed |= FENCE;
@@ -155,42 +192,18 @@ fn check_flags<const IS_MEMBER: bool>(word0: u64, row: &Row) -> Result<(), Fault
     if word0 & RECORD_VALID == 0 {
         allowed &= !(RECORD | RECORD_TC);
     }
-    if word0 & READ_SEED != 0 {
-        allowed |= row.allowed_with_seed;
-    }
     let mut missing = row.required & !word0;
-    if row.kind == Kind::Drain && word0 & (RECORD | INTERRUPT) == 0 {
+    if !IS_MEMBER && row.kind == Kind::Drain && word0 & (RECORD | INTERRUPT) == 0 {
         missing = RECORD | INTERRUPT;
     }
-    let invalid = word0 & FLAGS & !allowed | missing;
-    if invalid == 0 {
-        return Ok(());
-    }
-    Err(invalid_flags(word0, row.kind, invalid))
+    word0 & FLAGS & !allowed | missing
 }
 
-#[cold]
-fn invalid_flags(word0: u64, kind: Kind, mut invalid: u64) -> Fault {
-    // Cache control is one field of three bits: a reserved value is wrong as a whole.
-    let cache_control = CACHE_1 | CACHE_2 | CACHE_3;
-    if invalid & cache_control != 0 {
-        invalid |= word0 & cache_control;
-    }
-    // The traffic classes of readback addresses are not wrong besides these.
-    if kind == Kind::Drain && word0 & READBACK_1 != 0 {
-        invalid &= !ADDRESS_1_TC;
-    }
-    if kind == Kind::Drain && word0 & READBACK_2 != 0 {
-        invalid &= !ADDRESS_2_TC;
-    }
-    Fault {
-        invalid_flags: invalid,
-        ..Fault::new(Rule::Flags, (word0 & FLAGS) >> 32)
-    }
-}
-
-fn check_reserved(words: &[u64; 8], row: &Row) -> Result<(), Fault> {
+/// Bits that are set in reserved fields, of all words together.
+#[inline]
+pub(super) fn reserved_bits(words: &[u64; 8], row: &Row) -> u64 {
     let [word0, record, rest @ ..] = words;
+    let [_, _, word4, ..] = rest;
     let mut wrong = 0;
     for (word, reserved) in rest.iter().zip(&row.reserved) {
         wrong |= word & reserved;
@@ -199,94 +212,56 @@ fn check_reserved(words: &[u64; 8], row: &Row) -> Result<(), Fault> {
         wrong |= record;
     }
     if word0 & INTERRUPT == 0 {
-        wrong |= rest[2] & HANDLE;
+        wrong |= word4 >> 32;
     }
-    if matches!(row.kind, Kind::Crc | Kind::CopyCrc) {
-        wrong |= if word0 & READ_SEED != 0 {
-            rest[3]
-        } else {
-            // Without a 64-bit CRC the upper half of the seed is reserved.
-            rest[3] >> 32 | rest[4]
-        };
-    }
-    if wrong == 0 {
-        return Ok(());
-    }
-    Err(Fault::new(Rule::ReservedField, wrong))
+    wrong
 }
 
-/// The interrupt handle, in word 4.
-const HANDLE: u64 = 0xffff << 32;
-/// Transfer Size, in word 4, and the sizes of delta records in theirs.
-const LOW_HALF: u64 = 0xffff_ffff;
+const fn require(condition: bool, rule: Rule) -> Result<(), Rule> {
+    if condition { Ok(()) } else { Err(rule) }
+}
 
 /// Sizes, alignment, values and overlap, in this order.
-fn check_operands(words: &[u64; 8], kind: Kind, limits: &Limits<'_>) -> Result<(), Fault> {
+fn check_operands(words: &[u64; 8], kind: Kind, limits: &Limits<'_>) -> Result<(), Rule> {
     let [_, _, word2, word3, word4, word5, word6, _] = *words;
     let size = word4 & LOW_HALF;
-    let in_range = |limit: u64| {
-        if size.wrapping_sub(1) < limit {
-            Ok(())
-        } else {
-            Err(Fault::new(Rule::TransferSize, size))
-        }
-    };
-    let apart = |a, a_len, b, b_len| {
-        if are_apart(a, a_len, b, b_len) {
-            Ok(())
-        } else {
-            Err(Fault::new(Rule::Overlap, b))
-        }
-    };
-    let aligned = |value: u64, to: u64| {
-        if value.is_multiple_of(to) {
-            Ok(())
-        } else {
-            Err(Fault::new(Rule::Alignment, value))
-        }
-    };
+    let in_range = |limit: u64| require(size.wrapping_sub(1) < limit, Rule::TransferSize);
+    let apart = |a, a_len, b, b_len| require(are_apart(a, a_len, b, b_len), Rule::Overlap);
+    let aligned = |value: u64, to: u64| require(value.is_multiple_of(to), Rule::Alignment);
     match kind {
         Kind::NoOp | Kind::Drain => Ok(()),
         Kind::Batch => {
-            if !(2..=limits.max_batch).contains(&size) {
-                return Err(Fault::new(Rule::DescriptorCount, size));
-            }
-            if !word2.is_multiple_of(64) {
-                return Err(Fault::new(Rule::ListAlignment, word2));
-            }
-            Ok(())
+            require(
+                (2..=limits.max_batch).contains(&size),
+                Rule::DescriptorCount,
+            )?;
+            require(word2.is_multiple_of(64), Rule::ListAlignment)
         }
-        // Moves may overlap.
         Kind::Move | Kind::Fill | Kind::Compare | Kind::ComparePattern | Kind::CacheFlush => {
             in_range(limits.max_transfer)
         }
         Kind::CreateDelta => {
             in_range(limits.max_transfer.min(MAX_DELTA_TRANSFER))?;
-            aligned(word2, 8)?;
-            aligned(word3, 8)?;
-            aligned(size, 8)?;
+            aligned(word2 | word3 | size, 8)?;
             let record = word6 & LOW_HALF;
-            if !(MIN_DELTA_RECORD..=limits.max_transfer).contains(&record) {
-                return Err(Fault::new(Rule::DeltaSize, record));
-            }
+            let records = MIN_DELTA_RECORD..=limits.max_transfer;
+            require(records.contains(&record), Rule::DeltaSize)?;
             apart(word2, size, word5, record)?;
             apart(word3, size, word5, record)
         }
         Kind::ApplyDelta => {
             in_range(limits.max_transfer.min(MAX_DELTA_TRANSFER))?;
-            aligned(word3, 8)?;
-            aligned(size, 8)?;
+            aligned(word3 | size, 8)?;
             let record = word5 & LOW_HALF;
-            if record == 0 || !record.is_multiple_of(DELTA_ENTRY) || record > limits.max_transfer {
-                return Err(Fault::new(Rule::DeltaSize, record));
-            }
+            let is_good = record.is_multiple_of(DELTA_ENTRY)
+                && (DELTA_ENTRY..=limits.max_transfer).contains(&record);
+            require(is_good, Rule::DeltaSize)?;
             apart(word2, record, word3, size)
         }
         Kind::Dualcast => {
             in_range(limits.max_transfer)?;
-            if !(word3 ^ word5).is_multiple_of(0x1000) {
-                return Err(Fault::new(Rule::DualcastOffsets, word5));
-            }
+            let difference = word3 ^ word5;
+            require(difference.is_multiple_of(0x1000), Rule::DualcastOffsets)?;
             apart(word2, size, word3, size)?;
             apart(word2, size, word5, size)?;
             apart(word3, size, word5, size)
@@ -303,9 +278,7 @@ fn check_operands(words: &[u64; 8], kind: Kind, limits: &Limits<'_>) -> Result<(
         Kind::DifCheck | Kind::DifInsert | Kind::DifStrip | Kind::DifUpdate => {
             in_range(limits.max_transfer)?;
             let blocks = Blocks::new(kind, word5, size);
-            if blocks.rest != 0 {
-                return Err(Fault::new(Rule::TransferSize, size));
-            }
+            require(blocks.rest == 0, Rule::TransferSize)?;
             if kind == Kind::DifCheck {
                 return Ok(());
             }
@@ -350,63 +323,49 @@ impl Blocks {
     }
 }
 
-/// The vector of the handle that the descriptor names, if it may use it: what the
-/// device checks [DSA 3.0, 3.7 "Interrupts"], and more, since handles of Weir's own
-/// have the PASID as well.
-pub(super) fn check_handle(words: &[u64; 8], limits: &Limits<'_>) -> Result<(), Fault> {
+/// The interrupt handle is one that the descriptor may use, if it asks for an interrupt:
+/// what the device checks [DSA 3.0, 3.7 "Interrupts"], and more, since handles of Weir's
+/// own have the PASID as well.
+#[inline]
+pub(super) fn check_handle(words: &[u64; 8], limits: &Limits<'_>) -> Result<(), Rule> {
     if words[0] & INTERRUPT == 0 {
         return Ok(());
     }
-    let handle = interrupt_handle(words);
-    let Some(entry) = limits.handles.find(handle) else {
-        return Err(Fault {
-            named: Named::NobodysHandle,
-            ..Fault::new(Rule::UnknownHandle, u64::from(handle))
-        });
-    };
-    if entry.pasid == Some(limits.pasid) {
-        return Ok(());
+    match limits.handles.find(interrupt_handle(words)) {
+        Some(entry) => require(entry.pasid == Some(limits.pasid), Rule::ForeignHandle),
+        None => Err(Rule::UnknownHandle),
     }
-    Err(Fault {
-        named: Named::HandleOf {
-            vector: entry.vector,
-            pasid: entry.pasid,
-            descriptor: limits.pasid,
-        },
-        ..Fault::new(Rule::ForeignHandle, u64::from(handle))
-    })
 }
 
-/// The interrupt handle.
-pub(super) const fn interrupt_handle(words: &[u64; 8]) -> u16 {
-    DescriptorWord4::from_bits(words[4]).interrupt_handle()
-}
-
-/// No operand in the window. The list of a batch is read by Weir, which looks for it
-/// in the guest's RAM alone.
-fn check_window(words: &[u64; 8], kind: Kind, window: Range) -> Result<(), Fault> {
+/// The address of an operand in the window. The list of a batch is none: Weir reads it,
+/// and looks for it in the guest's RAM alone.
+pub(super) fn operand_inside(words: &[u64; 8], kind: Kind, window: Range) -> Option<u64> {
     let [word0, _, word2, word3, word4, word5, word6, _] = *words;
     let size = word4 & LOW_HALF;
     let seed = if word0 & READ_SEED != 0 { 4 } else { 0 };
     // How many bytes at words 2, 3, 5 and 6 the operation uses; 0 if that is no address.
-    let (at_2, at_3, at_5, at_6) = match kind {
-        Kind::NoOp | Kind::Drain | Kind::Batch => (0, 0, 0, 0),
-        Kind::Move | Kind::Compare => (size, size, 0, 0),
-        Kind::Fill | Kind::CacheFlush => (0, size, 0, 0),
-        Kind::ComparePattern => (size, 0, 0, 0),
-        Kind::CreateDelta => (size, size, word6 & LOW_HALF, 0),
-        Kind::ApplyDelta => (word5 & LOW_HALF, size, 0, 0),
-        Kind::Dualcast => (size, size, size, 0),
-        Kind::Crc => (size, 0, 0, seed),
-        Kind::CopyCrc => (size, size, 0, seed),
+    let lengths = match kind {
+        Kind::NoOp | Kind::Drain | Kind::Batch => [0, 0, 0, 0],
+        Kind::Move | Kind::Compare => [size, size, 0, 0],
+        Kind::Fill | Kind::CacheFlush => [0, size, 0, 0],
+        Kind::ComparePattern => [size, 0, 0, 0],
+        Kind::CreateDelta => [size, size, word6 & LOW_HALF, 0],
+        Kind::ApplyDelta => [word5 & LOW_HALF, size, 0, 0],
+        Kind::Dualcast => [size, size, size, 0],
+        Kind::Crc => [size, 0, 0, seed],
+        Kind::CopyCrc => [size, size, 0, seed],
         Kind::DifCheck | Kind::DifInsert | Kind::DifStrip | Kind::DifUpdate => {
-            (size, Blocks::new(kind, word5, size).written, 0, 0)
+            let written = Blocks::new(kind, word5, size).written;
+            [size, written, 0, 0]
         }
     };
-    for (address, len) in [(word2, at_2), (word3, at_3), (word5, at_5), (word6, at_6)] {
-        if window.touches(address, len) {
-            return Err(Fault::new(Rule::OperandInWindow, address));
-        }
-    }
-    Ok(())
+    let addresses = [word2, word3, word5, word6];
+    let mut operands = addresses.into_iter().zip(lengths);
+    operands
+        .find(|(address, len)| window.touches(*address, *len))
+        .map(|(address, _)| address)
 }
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -46,13 +46,14 @@ const WRITES: u64 = CACHE_1 | CACHE_2 | STRICT;
 /// Which checks an operation needs beyond its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    NoOp,
-    Batch,
-    Drain,
     Move,
     Fill,
     Compare,
     ComparePattern,
+    CacheFlush,
+    NoOp,
+    Batch,
+    Drain,
     CreateDelta,
     ApplyDelta,
     Dualcast,
@@ -62,7 +63,17 @@ pub(super) enum Kind {
     DifInsert,
     DifStrip,
     DifUpdate,
-    CacheFlush,
+}
+
+impl Kind {
+    /// Whether all that has to be right about the operands is Transfer Size. Moves may
+    /// overlap.
+    pub(super) const fn has_plain_size(self) -> bool {
+        matches!(
+            self,
+            Self::Move | Self::Fill | Self::Compare | Self::ComparePattern | Self::CacheFlush
+        )
+    }
 }
 
 /// One operation.
@@ -73,10 +84,10 @@ pub(super) struct Row {
     pub(super) allowed: u64,
     /// Flags that must be 1, in place.
     pub(super) required: u64,
-    /// Flags that may be 1 if Read CRC Seed is, in place.
-    pub(super) allowed_with_seed: u64,
     /// Reserved bits of words 2 to 7.
     pub(super) reserved: [u64; 6],
+    /// What holds instead if Read CRC Seed is 1, of operations that have it.
+    pub(super) with_seed: Option<&'static Self>,
 }
 
 /// A mask of `bytes` of a word, counted from the first byte of the descriptor.
@@ -99,30 +110,44 @@ const DIF_FLAGS: u64 = 0xf0 << 16;
 /// Destination DIF Flags below those that say where the tags come from.
 const DESTINATION_DIF_FLAGS: u64 = 0x07 << 8;
 
-const fn row(kind: Kind, allowed: u64, reserved: [u64; 6]) -> Option<Row> {
-    Some(Row {
+const fn row(kind: Kind, allowed: u64, reserved: [u64; 6]) -> Row {
+    Row {
         kind,
         allowed: COMMON | allowed,
         required: 0,
-        allowed_with_seed: 0,
         reserved,
-    })
+        with_seed: None,
+    }
 }
 
 /// A row of an operation whose result is in the record.
-const fn with_result(kind: Kind, allowed: u64, reserved: [u64; 6]) -> Option<Row> {
-    Some(Row {
-        kind,
-        allowed: COMMON | allowed,
+const fn with_result(kind: Kind, allowed: u64, reserved: [u64; 6]) -> Row {
+    Row {
         required: RECORD_VALID | RECORD,
-        allowed_with_seed: if allowed & CRC == CRC {
-            ADDRESS_3_TC
-        } else {
-            0
-        },
-        reserved,
-    })
+        ..row(kind, allowed, reserved)
+    }
 }
+
+/// A CRC operation that takes its seed from the descriptor: 32 bits of it, without an
+/// address.
+const fn crc(kind: Kind, allowed: u64, word3: u64, with_seed: &'static Row) -> Row {
+    let reserved = [0, word3, W4, bytes(44, 47), ALL, ALL];
+    Row {
+        with_seed: Some(with_seed),
+        ..with_result(kind, allowed | CRC, reserved)
+    }
+}
+
+/// The same with a seed in memory: that has an address and a traffic class.
+const fn crc_with_seed(kind: Kind, allowed: u64, word3: u64) -> Row {
+    let reserved = [0, word3, W4, ALL, 0, ALL];
+    with_result(kind, allowed | CRC | ADDRESS_3_TC, reserved)
+}
+
+/// What Copy with CRC Generation allows.
+const COPY_CRC: u64 = WRITES | ADDRESS_1_TC | ADDRESS_2_TC;
+static CRC_WITH_SEED: Row = crc_with_seed(Kind::Crc, ADDRESS_1_TC, ALL);
+static COPY_CRC_WITH_SEED: Row = crc_with_seed(Kind::CopyCrc, COPY_CRC, 0);
 
 /// By operation code.
 pub(super) static ROWS: [Option<Row>; 0x21] = rows();
@@ -136,51 +161,55 @@ const fn rows() -> [Option<Row>; 0x21] {
         operation.0 as usize
     }
     let mut rows = [const { None }; 0x21];
-    rows[at(Operation::NO_OP)] = row(Kind::NoOp, 0, [ALL, ALL, bytes(32, 35) | W4, ALL, ALL, ALL]);
-    rows[at(Operation::BATCH)] = row(Kind::Batch, ADDRESS_1_TC, [0, ALL, W4, ALL, ALL, ALL]);
-    rows[at(Operation::DRAIN)] = row(
+    rows[at(Operation::NO_OP)] = Some(row(
+        Kind::NoOp,
+        0,
+        [ALL, ALL, bytes(32, 35) | W4, ALL, ALL, ALL],
+    ));
+    rows[at(Operation::BATCH)] = Some(row(Kind::Batch, ADDRESS_1_TC, [0, ALL, W4, ALL, ALL, ALL]));
+    rows[at(Operation::DRAIN)] = Some(row(
         Kind::Drain,
         DRAIN,
         [ALL, ALL, bytes(32, 35) | W4, ALL, ALL, ALL],
-    );
-    rows[at(Operation::MEMORY_MOVE)] = row(
+    ));
+    rows[at(Operation::MEMORY_MOVE)] = Some(row(
         Kind::Move,
         WRITES | ADDRESS_1_TC | ADDRESS_2_TC,
         [0, 0, W4, ALL, ALL, ALL],
-    );
-    rows[at(Operation::FILL)] = row(Kind::Fill, WRITES | ADDRESS_2_TC, [0, 0, W4, ALL, ALL, ALL]);
-    rows[at(Operation::COMPARE)] = with_result(
+    ));
+    rows[at(Operation::FILL)] = Some(row(
+        Kind::Fill,
+        WRITES | ADDRESS_2_TC,
+        [0, 0, W4, ALL, ALL, ALL],
+    ));
+    rows[at(Operation::COMPARE)] = Some(with_result(
         Kind::Compare,
         CHECK | ADDRESS_1_TC | ADDRESS_2_TC,
         [0, 0, W4, bytes(41, 47), ALL, ALL],
-    );
-    rows[at(Operation::COMPARE_PATTERN)] = with_result(
+    ));
+    rows[at(Operation::COMPARE_PATTERN)] = Some(with_result(
         Kind::ComparePattern,
         CHECK | ADDRESS_1_TC,
         [0, 0, W4, bytes(41, 47), ALL, ALL],
-    );
-    rows[at(Operation::CREATE_DELTA)] = with_result(
+    ));
+    rows[at(Operation::CREATE_DELTA)] = Some(with_result(
         Kind::CreateDelta,
         WRITES | CHECK | ADDRESS_1_TC | ADDRESS_2_TC | ADDRESS_3_TC,
         [0, 0, W4, 0, bytes(52, 55), bytes(57, 63)],
-    );
-    rows[at(Operation::APPLY_DELTA)] = row(
+    ));
+    rows[at(Operation::APPLY_DELTA)] = Some(row(
         Kind::ApplyDelta,
         WRITES | ADDRESS_1_TC | ADDRESS_2_TC,
         [0, 0, W4, bytes(44, 47), ALL, ALL],
-    );
-    rows[at(Operation::DUALCAST)] = row(
+    ));
+    rows[at(Operation::DUALCAST)] = Some(row(
         Kind::Dualcast,
         WRITES | ADDRESS_1_TC | ADDRESS_2_TC | ADDRESS_3_TC,
         [0, 0, W4, 0, ALL, ALL],
-    );
-    rows[at(Operation::CRC)] = with_result(Kind::Crc, CRC | ADDRESS_1_TC, [0, ALL, W4, 0, 0, ALL]);
-    rows[at(Operation::COPY_CRC)] = with_result(
-        Kind::CopyCrc,
-        CRC | WRITES | ADDRESS_1_TC | ADDRESS_2_TC,
-        [0, 0, W4, 0, 0, ALL],
-    );
-    rows[at(Operation::DIF_CHECK)] = with_result(
+    ));
+    rows[at(Operation::CRC)] = Some(crc(Kind::Crc, ADDRESS_1_TC, ALL, &CRC_WITH_SEED));
+    rows[at(Operation::COPY_CRC)] = Some(crc(Kind::CopyCrc, COPY_CRC, 0, &COPY_CRC_WITH_SEED));
+    rows[at(Operation::DIF_CHECK)] = Some(with_result(
         Kind::DifCheck,
         ADDRESS_1_TC,
         [
@@ -191,8 +220,8 @@ const fn rows() -> [Option<Row>; 0x21] {
             0,
             ALL,
         ],
-    );
-    rows[at(Operation::DIF_INSERT)] = row(
+    ));
+    rows[at(Operation::DIF_INSERT)] = Some(row(
         Kind::DifInsert,
         WRITES | ADDRESS_1_TC | ADDRESS_2_TC,
         [
@@ -203,13 +232,13 @@ const fn rows() -> [Option<Row>; 0x21] {
             ALL,
             0,
         ],
-    );
-    rows[at(Operation::DIF_STRIP)] = row(
+    ));
+    rows[at(Operation::DIF_STRIP)] = Some(row(
         Kind::DifStrip,
         WRITES | ADDRESS_1_TC | ADDRESS_2_TC,
         [0, 0, W4, bytes(41, 41) | DIF_FLAGS | bytes(43, 47), 0, ALL],
-    );
-    rows[at(Operation::DIF_UPDATE)] = row(
+    ));
+    rows[at(Operation::DIF_UPDATE)] = Some(row(
         Kind::DifUpdate,
         WRITES | ADDRESS_1_TC | ADDRESS_2_TC,
         [
@@ -220,11 +249,11 @@ const fn rows() -> [Option<Row>; 0x21] {
             0,
             0,
         ],
-    );
-    rows[at(Operation::CACHE_FLUSH)] = row(
+    ));
+    rows[at(Operation::CACHE_FLUSH)] = Some(row(
         Kind::CacheFlush,
         CACHE_2 | STRICT | ADDRESS_2_TC,
         [ALL, 0, W4, ALL, ALL, ALL],
-    );
+    ));
     rows
 }

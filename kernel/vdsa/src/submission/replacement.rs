@@ -33,9 +33,10 @@
 
 use hwspec::dsa::{Operation, Status};
 
-use super::check::{Fault, operation};
+use super::check::{operation, row};
+use super::fault::Fault;
 use super::operations::{
-    FENCE, FLAGS, INTERRUPT, Kind, READ_SEED, RECORD, RECORD_TC, RECORD_VALID, ROWS,
+    FENCE, FLAGS, INTERRUPT, Kind, READ_SEED, RECORD, RECORD_TC, RECORD_VALID,
 };
 use super::window::Layout;
 
@@ -124,7 +125,7 @@ fn wrong_flags(member: &[u64; 8], fault: &Fault, layout: &Layout, words: &mut [u
 /// The member's operation and flags, with operands that are right but for one thing.
 fn wrong_operands(member: &[u64; 8], fault: &Fault, layout: &Layout, words: &mut [u64; 8]) {
     let code = fault.rule.status();
-    let Some(Some(row)) = ROWS.get(usize::from(operation(member).0)) else {
+    let Some(row) = row(member) else {
         words[0] |= operation_bits(NO_OPERATION);
         return;
     };

@@ -4,7 +4,8 @@
 use hwspec::dsa::{CompletionRecord, CompletionWord0, Flags, Status, SwError0, SwError1};
 use hwspec::pci::Pasid;
 
-use super::check::{Fault, interrupt_handle, operation};
+use super::check::{interrupt_handle, operation};
+use super::fault::Fault;
 use super::operations::{INTERRUPT, RECORD_VALID};
 use super::{Notices, Rule};
 use crate::{GuestAddr, Host, NotRam, QueueIndex, SoftwareErrorRecord};

@@ -30,6 +30,7 @@ pub const fn window_bytes(batches: usize, max_batch_log2: u8) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     window: Window,
+    range: Range,
     list_bytes: usize,
     batches: usize,
 }
@@ -41,6 +42,7 @@ impl Layout {
         let bytes = usize::try_from(window.len_bytes).unwrap_or(usize::MAX);
         Self {
             window,
+            range: window.into(),
             list_bytes,
             batches: (bytes.saturating_sub(RECORDS) / list_bytes).min(MAX_BATCHES),
         }
@@ -57,8 +59,8 @@ impl Layout {
     }
 
     /// What no operand may touch.
-    pub(super) fn range(&self) -> Range {
-        self.window.into()
+    pub(super) const fn range(&self) -> Range {
+        self.range
     }
 
     /// Where in the window the record of a slot is.
