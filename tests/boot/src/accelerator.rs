@@ -3,6 +3,10 @@
 //!
 //! Two guests that do not exist each have memory, a host PASID and a queue of each
 //! DSA. Needs two processors.
+//!
+//! With `misfortune=NAME` on the command line something goes wrong instead: the suite
+//! says `ready`, whoever runs it makes it happen to the first DSA and types a line, and
+//! what comes of it is checked.
 #![no_std]
 #![no_main]
 
@@ -11,6 +15,7 @@ extern crate alloc;
 mod accelerator {
     pub(crate) mod interrupts;
     pub(crate) mod lifecycle;
+    pub(crate) mod misfortune;
     pub(crate) mod owner;
     pub(crate) mod protection;
     pub(crate) mod queues;
@@ -26,7 +31,7 @@ use kernel::host::accelerator::Accelerator;
 use kernel::mm::frames;
 use kernel::refuse;
 
-use accelerator::{interrupts, lifecycle, owner, protection, queues};
+use accelerator::{interrupts, lifecycle, misfortune, owner, protection, queues};
 
 boot::main!(run);
 
@@ -45,6 +50,10 @@ fn run(handover: Handover) -> ! {
     for accelerator in &host.accelerators {
         suite.show("accelerator", accelerator.source());
         configure(accelerator);
+    }
+    if let Some(name) = machine.boot.option("misfortune") {
+        misfortune::run(&mut suite, host, name);
+        suite.end();
     }
     // Tables that are made once and stay are made by the first round.
     round(&mut suite, host);

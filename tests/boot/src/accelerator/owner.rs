@@ -250,6 +250,12 @@ impl Owner {
         assert_eq!(self.client.call(reset), Ok(None), "the queue is reset");
         let drain = Request::DrainPasid(self.pasid);
         assert_eq!(self.client.call(drain), Ok(None), "the PASID is drained");
+        self.end_without_device(host);
+    }
+
+    /// Ends the guest although its device may not do what it is told: that nothing
+    /// reaches its memory any more is the IOMMU's doing.
+    pub(crate) fn end_without_device(self, host: &Host) {
         let held = host.iommu.release_pasid(self.pasid);
         assert!(held.is_err(), "a PASID that is in use cannot be given back");
         self.client.close();

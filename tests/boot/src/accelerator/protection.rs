@@ -43,7 +43,7 @@ fn foreign_handle(suite: &mut Suite, one: &Owner, two: &Owner) {
 }
 
 /// The next error that a guest is told: code and queue.
-fn next_error(owner: &Owner) -> Option<(Status, Option<u8>)> {
+pub(crate) fn next_error(owner: &Owner) -> Option<(Status, Option<u8>)> {
     let mut found = None;
     wait_until(|| {
         owner.accelerator.service();
