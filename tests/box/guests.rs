@@ -73,7 +73,12 @@ impl Run {
         let kernel = image(guest).display().to_string();
         let input_file = input_file.display().to_string();
         let arguments = ["-kernel", &kernel, "-append", words, "-initrd", &input_file];
-        let options = [&["--no-iommu"], options].concat();
+        // Shared queues need PASIDs, and those an IOMMU.
+        let no_iommu: &[&str] = match words.contains("bare=shared") {
+            true => &[],
+            false => &["--no-iommu"],
+        };
+        let options = [no_iommu, options].concat();
         let mut machine = LabBox::start(&log, &options, &arguments)?;
         let deadline = Instant::now() + LIMIT;
         let mut lines = machine.lines_until(at, deadline)?;
@@ -154,11 +159,31 @@ fn the_demo_takes_an_input_of_many_pieces_and_where_instructions_are_counted()
 }
 
 #[test]
-fn the_demo_gets_handles_where_the_device_hands_them_out() -> Result<(), Box<dyn Error>> {
-    let options = ["--dsa", "device-id=0x11fb"];
-    let demo = ("guest_demo", "rounds=1");
-    let run = Run::of("handles", demo, CHECK.0, &options, "demo:", |_| Ok(()))?;
+fn the_demo_submits_to_shared_queues_by_both_instructions() -> Result<(), Box<dyn Error>> {
+    let violations = file("shared.violations");
+    fs::write(&violations, "")?;
+    let dsa = format!("violations={}", violations.display());
+    let demo = ("guest_demo", "bare=shared rounds=1 pasid=5");
+    let run = Run::of("shared", demo, CHECK.0, &["--dsa", &dsa], "demo:", |_| {
+        Ok(())
+    })?;
     assert_eq!(run.status, Some(GOOD), "{:#?}", run.lines);
+    run.assert_line("wq1 shared of 16 entries by ENQCMDS");
+    run.assert_line("wq1 shared of 16 entries by ENQCMD,");
+    assert_eq!(fs::read_to_string(&violations)?, "");
+    Ok(())
+}
+
+#[test]
+fn the_demo_takes_a_device_as_a_virtual_one_is() -> Result<(), Box<dyn Error>> {
+    // Configured by others, and with handles that are no indexes; and a later part.
+    for dsa in ["configurable=off;handle-commands=on", "device-id=0x11fb"] {
+        let demo = ("guest_demo", "rounds=1");
+        let run = Run::of("handles", demo, CHECK.0, &["--dsa", dsa], "demo:", |_| {
+            Ok(())
+        })?;
+        assert_eq!(run.status, Some(GOOD), "{:#?}", run.lines);
+    }
     Ok(())
 }
 
@@ -207,7 +232,11 @@ fn a_guest_says_what_it_lacks() -> Result<(), Box<dyn Error>> {
 
 /// Boots the adversary with one attack, with two processors and nothing that contains it.
 fn attack(name: &str) -> Result<Run, Box<dyn Error>> {
-    let words = format!("attack={name} effort=500");
+    attack_with(name, "")
+}
+
+fn attack_with(name: &str, words: &str) -> Result<Run, Box<dyn Error>> {
+    let words = format!("attack={name} effort=500 {words}");
     let log = format!("attack-{name}");
     let options = ["--cpus", "2"];
     let adversary = ("guest_adversary", words.as_str());
@@ -227,7 +256,7 @@ fn the_adversary_finds_contained_what_a_device_refuses_by_itself() -> Result<(),
         ),
         (
             "pasid-msixperm",
-            "12 x invalid interrupt handle (0x19); 0 interrupts",
+            "11 x invalid interrupt handle (0x19); 0 interrupts",
         ),
         (
             "portal-foreign",
@@ -276,6 +305,20 @@ fn the_adversary_sees_that_nothing_contains_it_without_weir() -> Result<(), Box<
         assert_eq!(run.status, Some(BAD), "{:#?}", run.lines);
         run.assert_line(&format!("attack {name}: NOT CONTAINED: "));
         assert_eq!((run.reported("Checks"), run.reported("Failed")), (1, 1));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_adversary_names_pasids_of_others_on_shared_queues() -> Result<(), Box<dyn Error>> {
+    // Without Weir the device takes any PASID, but not privilege that nobody enabled.
+    for (name, status) in [
+        ("pasid-enqcmds", BAD),
+        ("pasid-enqcmd", BAD),
+        ("privileged", GOOD),
+    ] {
+        let run = attack_with(name, "bare=shared")?;
+        assert_eq!(run.status, Some(status), "{:#?}", run.lines);
     }
     Ok(())
 }

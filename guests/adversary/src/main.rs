@@ -11,7 +11,8 @@
 //! | `effort=N` | how often, for races, floods and random accesses (2000) |
 //! | `rounds=N` | all over again so many times (1) |
 //! | `dsa=N` | uses the guest's Nth DSA (0) |
-//! | `pasid=N`, `dedicated-pasid=N` | a guest PASID for shared and dedicated queues |
+//! | `pasid=N`, `dedicated-pasid=N` | a guest PASID for shared (1) and dedicated queues |
+//! | `own=N,N` | further guest PASIDs that are the guest's own, and no attack |
 //!
 //! It ends with 0, 1 if an attack was not contained, 3 if it could not begin.
 #![no_std]
@@ -102,19 +103,12 @@ struct Settings {
 impl Settings {
     fn from(guest: &Guest) -> Result<Self, BadNumber<'static>> {
         let options = &guest.options;
-        let pasid = |key| -> Result<Option<u32>, BadNumber<'static>> {
-            let number = options.number(key)?;
-            Ok(number.map(|number| u32::try_from(number).unwrap_or(u32::MAX) & 0xf_ffff))
-        };
         Ok(Self {
             attack: options.text("attack").unwrap_or("all"),
             effort: options.number("effort")?.unwrap_or(2000),
             rounds: options.number("rounds")?.unwrap_or(1),
             device: options.number("dsa")?.unwrap_or(0),
-            pasids: Pasids {
-                dedicated: pasid("dedicated-pasid")?,
-                shared: pasid("pasid")?,
-            },
+            pasids: Pasids::from_options(options)?,
         })
     }
 }

@@ -19,10 +19,15 @@ const VALID: u64 = 1 << 31;
 
 /// PASIDs that are not the guest's own.
 fn foreign_pasids(stage: &Stage) -> impl Iterator<Item = u32> + use<> {
-    let own = [stage.pasids.dedicated, stage.pasids.shared];
+    let own = [stage.pasids.dedicated, Some(stage.pasids.shared)];
+    let declared = stage.guest.options.text("own").unwrap_or("");
     PASIDS
         .into_iter()
         .filter(move |&pasid| !own.contains(&Some(pasid)))
+        .filter(move |&pasid| {
+            let mut declared = declared.split(',');
+            !declared.any(|own| own.parse() == Ok(pasid))
+        })
 }
 
 /// ENQCMDS in the name of a foreign PASID. Contained if nothing is done.

@@ -17,7 +17,8 @@
 //! | 9 | a batch of 64 with an interrupt, from the submission to the handler, while the guest halts |
 //! | 10 | a load from a register of the accelerator |
 //!
-//! `times=N` repeats each so often (64). It ends with 0, 2 if work did not come back, 3
+//! `times=N` repeats each so often (64), `pasid=N` is the guest PASID of shared queues
+//! (1). It ends with 0, 2 if work did not come back, 3
 //! if it could not begin.
 #![no_std]
 #![no_main]
@@ -41,13 +42,10 @@ const CANNOT_BEGIN: u64 = 3;
 const VALID: u64 = 1 << 31;
 
 fn run(guest: &'static Guest) -> u64 {
-    let (times, pasid) = match (guest.options.number("times"), guest.options.number("pasid")) {
-        (Ok(times), Ok(pasid)) => (times.unwrap_or(64), pasid),
+    let options = &guest.options;
+    let (times, pasids) = match (options.number("times"), Pasids::from_options(options)) {
+        (Ok(times), Ok(pasids)) => (times.unwrap_or(64), pasids),
         (Err(error), _) | (_, Err(error)) => return cannot_begin(&error),
-    };
-    let pasids = Pasids {
-        dedicated: None,
-        shared: pasid.and_then(|pasid| u32::try_from(pasid & 0xf_ffff).ok()),
     };
     let device = match Device::open(guest, 0, pasids) {
         Ok(device) => device,

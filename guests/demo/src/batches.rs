@@ -1,5 +1,7 @@
 //! Many descriptors at once: fences, records, interrupts of members, and a failure.
 
+use core::time::Duration;
+
 use guest_rt::dsa::{Batch, Work};
 use guest_rt::interrupts;
 use guest_rt::random::Random;
@@ -12,6 +14,8 @@ use crate::tally::Tally;
 
 /// The most members of a batch here.
 pub(crate) const MOST: usize = 128;
+/// How long the second of two interrupts may take.
+const LATE: Duration = Duration::from_millis(20);
 /// Bytes that each member works on.
 const PIECE: usize = 256;
 
@@ -181,7 +185,11 @@ fn interrupting_member(
     batch.push(Work::memory_move(source, to(1), size(PIECE)));
     lane.run_batch(tally, batch)?;
     whole(lane, batch, tally, Status::SUCCESS);
-    // The two may come together, or one after the other.
+    // The two may come together, or one after the other; what comes late must not be
+    // taken for an interrupt of what is done next.
+    interrupts::wait_until(LATE, || {
+        interrupts::count(lane.queue.vector).wrapping_sub(before) >= 2
+    });
     let came = interrupts::count(lane.queue.vector).wrapping_sub(before);
     tally.check(
         came == 1 || came == 2,

@@ -11,7 +11,7 @@
 //! | `queue=N` | uses this queue alone |
 //! | `dsa=N` | uses the guest's Nth DSA (0) |
 //! | `limit=N` | gives a piece of work so many seconds (20) |
-//! | `pasid=N` | work on shared queues carries this guest PASID |
+//! | `pasid=N` | work on shared queues carries this guest PASID (1) |
 //! | `dedicated-pasid=N` | dedicated queues run with this guest PASID |
 //!
 //! It ends with 0, 1 if a check failed, 2 if work did not come back, 3 if it could not
@@ -61,19 +61,12 @@ struct Settings {
 
 impl Settings {
     fn from(options: &Options<'static>) -> Result<Self, BadNumber<'static>> {
-        let pasid = |key| -> Result<Option<u32>, BadNumber<'static>> {
-            let number = options.number(key)?;
-            Ok(number.map(|number| u32::try_from(number).unwrap_or(u32::MAX) & 0xf_ffff))
-        };
         Ok(Self {
             goal: Goal::from(options)?,
             queue: options.number("queue")?,
             device: options.number("dsa")?.unwrap_or(0),
             limit: Duration::from_secs(options.number("limit")?.unwrap_or(20)),
-            pasids: Pasids {
-                dedicated: pasid("dedicated-pasid")?,
-                shared: pasid("pasid")?,
-            },
+            pasids: Pasids::from_options(options)?,
         })
     }
 }

@@ -51,6 +51,8 @@ pub mod memory;
 #[cfg(target_os = "none")]
 mod paging;
 #[cfg(target_os = "none")]
+mod pass_through;
+#[cfg(target_os = "none")]
 mod pci;
 #[cfg(target_os = "none")]
 pub mod platform;

@@ -17,6 +17,8 @@ use crate::paging;
 const BAR_TYPE: u64 = 0xf;
 /// The most capabilities that fit behind the header.
 const MAX_CAPABILITIES: usize = 48;
+/// The same of the extended ones.
+const MAX_EXTENDED_CAPABILITIES: usize = 480;
 
 /// Registers at a physical address.
 pub(crate) fn window(base: u64, size: u64) -> Mmio {
@@ -111,6 +113,22 @@ impl Function {
                 return Some(base);
             }
             at = header.next();
+        }
+        None
+    }
+
+    /// Offset of an extended capability.
+    pub(crate) fn extended_capability(&self, id: u16) -> Option<usize> {
+        let mut base = pci::EXTENDED_CAPABILITIES;
+        for _ in 0..MAX_EXTENDED_CAPABILITIES {
+            let header = self.registers.read(pci::extended_capability(base));
+            if header.id() == id {
+                return Some(base);
+            }
+            base = usize::from(header.next() & !3);
+            if base < pci::EXTENDED_CAPABILITIES {
+                break;
+            }
         }
         None
     }

@@ -13,13 +13,15 @@ use hwspec::dsa::{
     WqSize, WqThreshold, msix_permission,
 };
 use hwspec::pci::{
-    CAPABILITY_MSIX, CAPABILITY_PCIE, DeviceControl, MsixCapability, MsixControl, MsixEntry,
-    MsixVectorControl, PcieCapability, SourceId, VENDOR_ID_INTEL,
+    CAPABILITY_MSIX, CAPABILITY_PCIE, DeviceControl, EXTENDED_CAPABILITY_PASID, MsixCapability,
+    MsixControl, MsixEntry, MsixVectorControl, PasidCapability, PasidControl, PcieCapability,
+    SourceId, VENDOR_ID_INTEL,
 };
 
 use super::{Instruction, Portal};
+use crate::options::{BadNumber, Options};
 use crate::pci::{Function, window};
-use crate::{Features, Guest, clock, interrupts};
+use crate::{Features, Guest, clock, interrupts, pass_through};
 
 /// Sapphire Rapids and later.
 const DEVICE_IDS: &[u16] = &[0x0b25, 0x11fb, 0x1212];
@@ -34,8 +36,8 @@ pub const VECTOR_BASE: u8 = 0x40;
 /// Format"]
 const MESSAGE_ADDRESS: u64 = 0xfee0_0000;
 
-/// Queues that the guest makes of a device that nobody has configured: two dedicated
-/// ones of this size.
+/// Queues that the guest makes of a device that nobody has configured, of this size: two
+/// dedicated ones, or the second shared if the command line says `bare=shared`.
 const BARE_QUEUES: usize = 2;
 const BARE_QUEUE_SIZE: u16 = 16;
 const BARE_MAX_TRANSFER_LOG2: u8 = 21;
@@ -58,6 +60,8 @@ pub enum Error {
     NoEnqcmd(usize),
     /// The processor has no MOVDIR64B.
     NoMovdir64b,
+    /// The bare box has no IOMMU that lets PASIDs pass.
+    NoIommu,
     /// The device is halted even after a function level reset.
     Halted,
 }
@@ -71,7 +75,7 @@ impl fmt::Display for Error {
             Self::Command(code, operand, error) => {
                 write!(f, "the DSA refuses to {code} {operand:#x}: {error}")?;
                 if *error == CommandError::WQ_PASID_ENABLE {
-                    f.write_str("; give pasid= a guest PASID that is declared")?;
+                    f.write_str("; give the guest that PASID, or say another with pasid= and dedicated-pasid=")?;
                 }
                 Ok(())
             }
@@ -82,6 +86,9 @@ impl fmt::Display for Error {
                     "queue {queue} is shared, and the processor has no ENQCMDS"
                 )
             }
+            Self::NoIommu => {
+                f.write_str("shared queues need the box's IOMMU; leave --no-iommu out")
+            }
             Self::Halted => f.write_str("the DSA is halted even after a function level reset"),
             Self::NoMovdir64b => f.write_str("the processor has no MOVDIR64B"),
         }
@@ -90,13 +97,30 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// Which guest PASIDs the queues use; those without run with PASIDs off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which guest PASIDs the queues use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pasids {
-    /// Dedicated queues.
+    /// Dedicated queues. Without one they run with PASIDs off.
     pub dedicated: Option<u32>,
-    /// Shared queues.
-    pub shared: Option<u32>,
+    /// Shared queues, which cannot be without.
+    pub shared: u32,
+}
+
+impl Pasids {
+    /// `pasid=` for shared queues, 1 if it is not there, and `dedicated-pasid=`.
+    ///
+    /// # Errors
+    /// If one of them is no number.
+    pub fn from_options(options: &Options<'static>) -> Result<Self, BadNumber<'static>> {
+        let pasid = |key| -> Result<Option<u32>, BadNumber<'static>> {
+            let number = options.number(key)?;
+            Ok(number.and_then(|number| u32::try_from(number & 0xf_ffff).ok()))
+        };
+        Ok(Self {
+            dedicated: pasid("dedicated-pasid")?,
+            shared: pasid("pasid")?.unwrap_or(1),
+        })
+    }
 }
 
 /// What a queue takes.
@@ -139,6 +163,8 @@ pub struct Device {
     bar0: (u64, u64),
     bar2: (u64, u64),
     queues: Vec<Queue>,
+    /// Whether the guest makes a shared queue where it makes any.
+    makes_shared: bool,
 }
 
 impl Device {
@@ -157,6 +183,18 @@ impl Device {
         function.set_enabled(false);
         let bar0 = function.bar(0).ok_or(Error::Bar(0))?;
         let bar2 = function.bar(2).ok_or(Error::Bar(2))?;
+        let makes_shared =
+            !guest.platform.is_weir() && guest.options.text("bare") == Some("shared");
+        if makes_shared {
+            let base = function.extended_capability(EXTENDED_CAPABILITY_PASID);
+            let base = base.ok_or(Error::Table("PASID capability"))?;
+            let control = PasidCapability { base }.control();
+            let enable = PasidControl::new().with_enable(true);
+            function.registers.write(control, enable);
+            if !pass_through::enable(function.id) {
+                return Err(Error::NoIommu);
+            }
+        }
         function.set_enabled(true);
         let mut device = Self {
             function,
@@ -164,6 +202,7 @@ impl Device {
             bar0,
             bar2,
             queues: Vec::new(),
+            makes_shared,
         };
         // Portals are submitted to, never read or written as registers.
         let _portals = window(bar2.0, bar2.1);
@@ -213,8 +252,11 @@ impl Device {
             self.registers.write(queue.size(), size);
             let threshold = WqThreshold::new().with_threshold(BARE_QUEUE_SIZE);
             self.registers.write(queue.threshold(), threshold);
+            let is_shared = self.makes_shared && index == 1;
             self.registers.modify(queue.mode(), |mode| {
-                mode.with_dedicated(true).with_priority(1)
+                mode.with_dedicated(!is_shared)
+                    .with_pasid_enable(is_shared)
+                    .with_priority(1)
             });
             self.registers.write(queue.limits(), limits);
         }
@@ -264,12 +306,13 @@ impl Device {
         let pasid = if is_dedicated {
             pasids.dedicated
         } else {
-            pasids.shared
+            Some(pasids.shared)
         };
         if !is_dedicated && !features.enqcmd {
             return Err(Error::NoEnqcmd(index));
         }
-        if let Some(pasid) = pasid {
+        // That of a shared queue comes with each descriptor.
+        if let Some(pasid) = pasid.filter(|_| is_dedicated) {
             let mode = mode.with_pasid(pasid).with_pasid_enable(true);
             self.registers.write(config.mode(), mode);
         }
