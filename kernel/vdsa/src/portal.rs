@@ -121,7 +121,7 @@ impl VirtualDsa {
             window: self.window,
         };
         let Some(view) = view(&self.queues, request.offset, surroundings) else {
-            return self.submission.submit_nowhere(request.kind);
+            return self.submission.submit_nowhere(request);
         };
         let (result, notices) = self.submission.submit(&view, host, request);
         self.notify(host, notices);

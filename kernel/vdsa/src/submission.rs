@@ -3,16 +3,16 @@
 //! 1. [`Submission::submit`] decides as a queue does whether it takes the 64 bytes
 //!    [DSA 3.0, 5.3 "Descriptor Submission Checks"]: is it enabled, is the instruction
 //!    the right one for its mode, does it have room.
-//! 2. The copy of the descriptor is [checked](check). Here the guest can change
+//! 2. The copy of the descriptor is [checked](mod@check). Here the guest can change
 //!    nothing any more.
 //! 3. A descriptor that passes gets the host PASID and goes to the device. What it does
 //!    there is bounded by its PASID alone.
-//! 4. One that does not pass is [reported](report) as the device would have, without
+//! 4. One that does not pass is [reported](mod@report) as the device would have, without
 //!    being submitted, and [recorded](Refusals) for the operator.
 //!
-//! A [batch](batch) is copied into the window, each member checked in the copy, and the
+//! A [`batch`] is copied into the window, each member checked in the copy, and the
 //! copy submitted with a completion record and an interrupt of Weir's own. A member
-//! that does not pass is [replaced](replacement) by one that the device refuses with
+//! that does not pass is [replaced](mod@replacement) by one that the device refuses with
 //! the same code. When the batch is done, [`Submission::collect`]
 //! [hands it on](in_flight): it writes the guest's record.
 
@@ -202,9 +202,13 @@ impl Submission {
     }
 
     /// One submission to an address in BAR2 that belongs to no queue.
-    pub fn submit_nowhere(&mut self, kind: SubmissionKind) -> SubmitResult {
+    pub fn submit_nowhere(&mut self, request: &SubmissionRequest) -> SubmitResult {
+        if trusted_fields(request, &mut { request.words }).is_none() {
+            self.counters.faulted += 1;
+            return SubmitResult::GeneralProtection;
+        }
         self.counters.submitted += 1;
-        self.not_taken(kind, Notices::default()).0
+        self.not_taken(request.kind, Notices::default()).0
     }
 
     /// Hands one batch or drain that the device is done with on to the guest. To be

@@ -115,6 +115,29 @@ fn enqueueing_instructions_fault_as_the_processor_would() {
 }
 
 #[test]
+fn where_no_queue_is_the_processor_still_faults_first() {
+    let mut rig = Rig::new();
+    let mut nowhere = |kind, named: Option<u32>, words| {
+        let request = crate::SubmissionRequest {
+            offset: 0x2_0000,
+            kind,
+            pasid: named.map(super::support::pasid),
+            words,
+            now_ns: 0,
+        };
+        rig.submission.submit_nowhere(&request)
+    };
+    let dropped = nowhere(SubmissionKind::Movdir64b, None, MOVE);
+    assert_eq!(dropped, SubmitResult::Dropped);
+    let retry = nowhere(SubmissionKind::Enqcmd, Some(5), MOVE);
+    assert_eq!(retry, SubmitResult::Retry);
+    let fault = nowhere(SubmissionKind::Enqcmd, None, MOVE);
+    assert_eq!(fault, SubmitResult::GeneralProtection);
+    let counters = rig.submission.counters();
+    assert_eq!((counters.submitted, counters.faulted), (2, 1));
+}
+
+#[test]
 fn nothing_is_taken_where_no_portal_is() {
     // The IMS pages are not offered, and bits 5:0 must be 0.
     for offset in [0x2000, 0x2fc0, 0x3000, 0x3fc0, 0x1020, 0x1001] {
