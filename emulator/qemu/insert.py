@@ -131,6 +131,21 @@ i386_system_ss.add(when: ['CONFIG_TCG', 'CONFIG_SYSTEM_ONLY'],
     }
 """),
 
+    # ---- A guest's CR8 and virtual interrupts ----
+    # Of the same priority is not enough.
+    ("target/i386/cpu.h", function("ctl_has_irq"), """
+    if (!(env->int_ctl & V_IGN_TPR_MASK) &&
+        (env->int_ctl & V_INTR_PRIO_MASK) >> V_INTR_PRIO_SHIFT ==
+        (env->int_ctl & V_TPR_MASK)) {
+        return false;
+    }
+"""),
+    # Writing it may let one in, which needs the lock.
+    ("target/i386/tcg/system/misc_helper.c", function("helper_write_crN"), """
+    g_autoptr(BQLLockAuto) lab_lock = reg == 8 && (env->hflags2 & HF2_VINTR_MASK)
+        ? bql_auto_lock(__FILE__, __LINE__) : NULL;
+"""),
+
     # ---- x2APIC registers are devices: no "Bad icount read" ----
     ("target/i386/tcg/emit.c.inc", function("gen_RDMSR"), """
     translator_io_start(&s->base);
