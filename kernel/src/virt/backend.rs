@@ -118,8 +118,12 @@ pub trait Vcpu: Send + Sized {
     /// looked at.
     fn can_take_interrupt(&self) -> bool;
     /// Asks for [`Exit::InterruptWindow`] as soon as an interrupt can be
-    /// delivered.
+    /// delivered. The last such request counts.
     fn request_interrupt_window(&mut self);
+    /// As [`request_interrupt_window`](Self::request_interrupt_window), but not
+    /// before CR8 is below `class`: for an interrupt with a vector of this class,
+    /// its bits 7:4, that only the task priority holds back.
+    fn request_priority_window(&mut self, class: u8);
     /// Delivers `event` at the next entry. Gives back what it takes the place
     /// of: an interrupt, which then is still to be delivered.
     fn inject(&mut self, event: Event) -> Option<Event>;

@@ -157,6 +157,18 @@ impl SvmVcpu {
         control.n_cr3 = root;
     }
 
+    /// Leaves the guest when it could take a virtual interrupt of this priority,
+    /// which is never delivered: its intercept comes first.
+    fn open_window(&mut self, priority: VirtualInterrupt) {
+        let control = &mut self.vmcb_mut().control;
+        control.intercept_1.set_vintr(true);
+        control.virtual_interrupt = control
+            .virtual_interrupt
+            .with_v_irq(true)
+            .with_v_intr_prio(priority.v_intr_prio())
+            .with_v_ign_tpr(priority.v_ign_tpr());
+    }
+
     /// Makes sure that no translation is used that is not the guest's, or not
     /// any longer.
     #[cold]
@@ -329,14 +341,15 @@ impl Vcpu for SvmVcpu {
     }
 
     fn request_interrupt_window(&mut self) {
-        let control = &mut self.vmcb_mut().control;
-        control.intercept_1.set_vintr(true);
-        // A virtual interrupt that is never delivered: its intercept comes first.
-        let pending = control.virtual_interrupt;
-        control.virtual_interrupt = pending
-            .with_v_irq(true)
-            .with_v_intr_prio(0xf)
-            .with_v_ign_tpr(true);
+        self.open_window(
+            VirtualInterrupt::new()
+                .with_v_intr_prio(0xf)
+                .with_v_ign_tpr(true),
+        );
+    }
+
+    fn request_priority_window(&mut self, class: u8) {
+        self.open_window(VirtualInterrupt::new().with_v_intr_prio(class & 0xf));
     }
 
     #[inline]

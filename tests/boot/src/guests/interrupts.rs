@@ -26,6 +26,7 @@ pub(crate) fn run(suite: &mut Suite) {
     });
     check_injection(suite);
     check_windows(suite);
+    check_priorities(suite);
     check_exceptions(suite);
     check_machine_interrupts(suite);
 }
@@ -111,6 +112,21 @@ fn check_windows(suite: &mut Suite) {
         displaced,
         Some(Event::Interrupt(0x70)),
     );
+}
+
+fn check_priorities(suite: &mut Suite) {
+    let mut guest = TestGuest::new(programs::priorities());
+    suite.equal("a_guest_sets_cr8", guest.run(), Exit::Hypercall);
+    suite.equal("which_is_kept", guest.vcpu.task_priority(), 5);
+    guest.vcpu.skip(Exit::Hypercall);
+    guest.vcpu.request_priority_window(4);
+    suite.equal(
+        "it_stops_when_its_priority_falls",
+        guest.run(),
+        Exit::InterruptWindow,
+    );
+    suite.equal("below_the_class", guest.vcpu.task_priority(), 3);
+    suite.equal("and_then_goes_on", guest.run(), Exit::Hypercall);
 }
 
 fn check_exceptions(suite: &mut Suite) {

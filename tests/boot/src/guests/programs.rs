@@ -105,6 +105,23 @@ global_asm!(
         nop
         vmmcall
 
+    .global guest_priorities
+    guest_priorities:
+        lgdt [rip + guest_segments]
+        lidt [rip + guest_interrupts]
+        mov eax, 5
+        mov cr8, rax
+        sti
+        nop
+        vmmcall
+        mov eax, 4
+        mov cr8, rax
+        nop
+        mov eax, 3
+        mov cr8, rax
+        nop
+        vmmcall
+
     .global guest_shadow
     guest_shadow:
         lgdt [rip + guest_segments]
@@ -265,6 +282,7 @@ labels! {
     idle = guest_idle;
     closed = guest_closed;
     shadow = guest_shadow;
+    priorities = guest_priorities;
     faults = guest_faults;
     triple_fault = guest_triple_fault;
     spin = guest_spin;
