@@ -26,6 +26,14 @@ const LINEAR_BITS: u32 = 48;
 
 const CR4_OSXSAVE: u64 = 1 << 18;
 
+/// A second interface, that of KVM, with no features at all (the leaf of features is
+/// 0): an operating system that knows it uses x2APIC without interrupt remapping.
+/// See docs/decisions/linux-keeps-x2apic.md. [Linux, Documentation/virt/kvm/x86/
+/// cpuid.rst]
+const KVM_SIGNATURE_LEAF: u32 = 0x4000_0100;
+const KVM_FEATURES_LEAF: u32 = 0x4000_0101;
+const KVM_SIGNATURE: &[u8; 12] = b"KVMKVMKVM\0\0\0";
+
 /// EBX of leaf 0 with the vendors that describe caches and cores as AMD does:
 /// "Auth" and "Hygo".
 const AMD_VENDORS: [u32; 2] = [0x6874_7541, 0x6f67_7948];
@@ -170,7 +178,8 @@ pub fn answer(
 ) -> CpuidResult {
     match leaf {
         0..=LAST_LEAF => basic(host, guest, leaf, subleaf),
-        hypercall::SIGNATURE_LEAF => signature(),
+        hypercall::SIGNATURE_LEAF => signature(hypercall::INTERFACE_LEAF, *hypercall::SIGNATURE),
+        KVM_SIGNATURE_LEAF => signature(KVM_FEATURES_LEAF, *KVM_SIGNATURE),
         hypercall::INTERFACE_LEAF => {
             let khz = u32::try_from(guest.tsc_hz / 1000).unwrap_or(u32::MAX);
             registers(hypercall::ABI_VERSION, khz, 0, 0)
@@ -293,11 +302,11 @@ fn time_stamp_counter(guest: &GuestCpu) -> CpuidResult {
     }
 }
 
-/// Leaf 0x4000_0000.
-const fn signature() -> CpuidResult {
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = *hypercall::SIGNATURE;
+/// The first leaf of an interface: its last leaf, and its name.
+const fn signature(last: u32, name: [u8; 12]) -> CpuidResult {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = name;
     registers(
-        hypercall::INTERFACE_LEAF,
+        last,
         u32::from_le_bytes([a, b, c, d]),
         u32::from_le_bytes([e, f, g, h]),
         u32::from_le_bytes([i, j, k, l]),

@@ -245,6 +245,13 @@ fn the_hypervisor_is_found() {
     assert_eq!(found, result(0x4000_0001, weir, weir, weir));
     assert_eq!(ask(&guest(), 0x4000_0001, 0), result(1, 2_100_000, 0, 0));
     assert_eq!(ask(&guest(), 0x4000_0002, 0), NOTHING);
+    // "KVMK", "VMKV", "M".
+    let found = ask(&guest(), 0x4000_0100, 0);
+    assert_eq!(
+        found,
+        result(0x4000_0101, 0x4b4d_564b, 0x564b_4d56, 0x0000_004d)
+    );
+    assert_eq!(ask(&guest(), 0x4000_0101, 0), NOTHING);
 }
 
 #[test]
@@ -268,7 +275,7 @@ fn what_is_hidden_is_nothing() {
         0x20,
         0x24,
         0x3fff_ffff,
-        0x4000_0100,
+        0x4000_0102,
         0x8000_0009,
         0x8000_000a,
         0x8000_001e,
