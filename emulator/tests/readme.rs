@@ -16,6 +16,7 @@ fn rows() -> Vec<String> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes of splitting text, and no device in it")]
 fn every_device_option_is_explained() {
     let refusal = Identity::parse("no-such-option=1").unwrap_err().to_string();
     let (_, names) = refusal.split_once("there are ").unwrap();
@@ -33,6 +34,7 @@ fn every_device_option_is_explained() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes of splitting text, and no device in it")]
 fn every_command_of_the_bench_is_explained() {
     let (_, commands) = HELP.split_once("commands: ").unwrap();
     for command in commands.split(" | ") {
