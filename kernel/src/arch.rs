@@ -12,6 +12,7 @@ pub mod features;
 mod handover;
 mod io_apic;
 pub(crate) mod park;
+pub(crate) mod pasid;
 pub mod percpu;
 pub mod power;
 pub mod serial;

@@ -2,8 +2,9 @@
 //!
 //! `boot` calls [`start`] with what the loader said. [`machine`] takes over
 //! memory ([`mm`]), firmware's tables ([`acpi`]) and processors ([`arch`]);
-//! [`virt`] runs guests, and [`platform`] is the machine that they see. `arch`,
-//! `mm` and `virt` are the only modules that may contain `unsafe`.
+//! [`host`] drives the devices; [`virt`] runs guests, and [`platform`] is the machine
+//! that they see. [`vm`] puts it all together, and [`monitor`] shows it. `arch`, `mm`
+//! and `virt` are the only modules that may contain `unsafe`.
 #![no_std]
 
 extern crate alloc;
@@ -20,10 +21,13 @@ pub mod host;
 pub mod loader;
 pub mod machine;
 pub mod mm;
+pub mod monitor;
 pub mod platform;
 pub mod refusal;
 pub mod report;
+pub mod trace;
 pub mod virt;
+pub mod vm;
 
 use core::fmt::Display;
 use core::panic::PanicInfo;
@@ -32,18 +36,21 @@ use spin::Once;
 
 use arch::{Handover, park};
 use machine::Machine;
+use virt::svm::Svm;
 
 /// What a panic does first, so that no device writes on.
 static STOP_DMA: Once<fn()> = Once::new();
 
 /// The hypervisor's main program.
 pub fn start(handover: Handover) -> ! {
-    match Machine::take_over(handover) {
-        Ok(machine) => {
-            info!("boot", "ram_mib={}", machine.ram_bytes() >> 20);
-            arch::power::off()
-        }
+    vm::start::note_entry(arch::clock::now());
+    let machine = match Machine::take_over(handover) {
+        Ok(machine) => machine,
         Err(refusal) => refuse(&refusal),
+    };
+    match vm::start::run::<Svm>(&machine) {
+        Ok(never) => match never {},
+        Err(error) => refuse(&error),
     }
 }
 

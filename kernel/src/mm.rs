@@ -25,6 +25,7 @@ pub use range::PhysRange;
 pub use table_frame::TableFrame;
 
 use crate::arch::Handover;
+use crate::boot_info::{BootInfo, MemoryKind};
 
 /// The size of a page, and of a frame of physical memory.
 pub const PAGE_SIZE: u64 = 4096;
@@ -58,6 +59,24 @@ pub(crate) fn init(handover: &Handover) -> Result<(), OutOfMemory> {
     // SAFETY: the frames were just given away for good.
     unsafe { heap::init(start, size) };
     Ok(())
+}
+
+/// What the loader brought at `range`, one of the modules of `boot`: nothing if it is
+/// not in RAM.
+///
+/// Modules are never handed out as free memory, and nobody writes to them.
+pub(crate) fn module(boot: &'static BootInfo, range: PhysRange) -> Option<&'static [u8]> {
+    let ram = boot.memory.iter();
+    let mut ram = ram.filter(|region| region.kind == MemoryKind::RAM);
+    if !boot.modules.contains(&range) || !ram.any(|region| region.range.contains(range)) {
+        return None;
+    }
+    let length = usize::try_from(range.len_bytes()).ok()?;
+    let pointer = direct_map::pointer(range.start());
+    // SAFETY: 1. The range is RAM, which is in the direct map for good. 2. It is a
+    // module, which `frames` keeps out of what it hands out, so nobody writes to it.
+    // 3. Any bytes are valid.
+    Some(unsafe { core::slice::from_raw_parts(pointer.as_ptr(), length) })
 }
 
 /// A page below 640 KiB for the code that starts processors.

@@ -4,6 +4,8 @@
     reason = "reaches memory at addresses that the caller vouches for"
 )]
 
+#[cfg(not(miri))]
+use core::arch::asm;
 use core::fmt;
 use core::ptr::NonNull;
 
@@ -136,16 +138,109 @@ impl Registers for Mmio {
     }
 
     fn read_raw<B: Bits>(&self, offset: usize) -> B {
+        let pointer = self.pointer::<B>(offset).cast();
         // SAFETY: 1. `pointer` checked bounds and alignment. 2. The constructor's
-        // caller vouched for the mapping. 3. Every value of `B` is valid.
-        unsafe { self.pointer::<B>(offset).read_volatile() }
+        // caller vouched for the mapping.
+        B::from_low_bits(unsafe { load::<B>(pointer) })
     }
 
     fn write_raw<B: Bits>(&mut self, offset: usize, value: B) {
+        let pointer = self.pointer::<B>(offset).cast();
         // SAFETY: 1. `pointer` checked bounds and alignment. 2. The constructor's
         // caller vouched for the mapping.
-        unsafe { self.pointer::<B>(offset).write_volatile(value) };
+        unsafe { store::<B>(pointer, value.to_u64()) };
     }
+}
+
+/// Loads a register of the width of `B`.
+///
+/// By a plain MOV: where the registers are those of a virtual device, somebody has to
+/// understand the instruction, and a compiler would make one of it and of what is done
+/// with the value.
+///
+/// # Safety
+/// A register of that width is mapped at `pointer`.
+#[cfg(not(miri))]
+#[inline]
+unsafe fn load<B: Bits>(pointer: NonNull<u8>) -> u64 {
+    let pointer = pointer.as_ptr();
+    let value: u64;
+    match B::BYTES {
+        // SAFETY: the caller's promise; as in the other arms.
+        1 => unsafe {
+            asm!("movzx {value:e}, byte ptr [{pointer}]", value = out(reg) value,
+                pointer = in(reg) pointer, options(nostack, preserves_flags));
+        },
+        // SAFETY: see the first arm.
+        2 => unsafe {
+            asm!("movzx {value:e}, word ptr [{pointer}]", value = out(reg) value,
+                pointer = in(reg) pointer, options(nostack, preserves_flags));
+        },
+        // SAFETY: see the first arm.
+        4 => unsafe {
+            asm!("mov {value:e}, dword ptr [{pointer}]", value = out(reg) value,
+                pointer = in(reg) pointer, options(nostack, preserves_flags));
+        },
+        // SAFETY: see the first arm.
+        _ => unsafe {
+            asm!("mov {value}, qword ptr [{pointer}]", value = out(reg) value,
+                pointer = in(reg) pointer, options(nostack, preserves_flags));
+        },
+    }
+    value
+}
+
+/// Stores to a register of the width of `B`, by a plain MOV.
+///
+/// # Safety
+/// As for [`load`].
+#[cfg(not(miri))]
+#[inline]
+unsafe fn store<B: Bits>(pointer: NonNull<u8>, value: u64) {
+    let pointer = pointer.as_ptr();
+    match B::BYTES {
+        // SAFETY: the caller's promise; as in the other arms.
+        1 => unsafe {
+            let [value, ..] = value.to_le_bytes();
+            asm!("mov byte ptr [{pointer}], {value}", value = in(reg_byte) value,
+                pointer = in(reg) pointer, options(nostack, preserves_flags));
+        },
+        // SAFETY: see the first arm.
+        2 => unsafe {
+            asm!("mov word ptr [{pointer}], {value:x}", value = in(reg) value,
+                pointer = in(reg) pointer, options(nostack, preserves_flags));
+        },
+        // SAFETY: see the first arm.
+        4 => unsafe {
+            asm!("mov dword ptr [{pointer}], {value:e}", value = in(reg) value,
+                pointer = in(reg) pointer, options(nostack, preserves_flags));
+        },
+        // SAFETY: see the first arm.
+        _ => unsafe {
+            asm!("mov qword ptr [{pointer}], {value}", value = in(reg) value,
+                pointer = in(reg) pointer, options(nostack, preserves_flags));
+        },
+    }
+}
+
+/// As the other one, for an interpreter that knows no instructions.
+///
+/// # Safety
+/// A register of that width is mapped at `pointer`.
+#[cfg(miri)]
+unsafe fn load<B: Bits>(pointer: NonNull<u8>) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { pointer.cast::<B>().read_volatile() }.to_u64()
+}
+
+/// As the other one, for an interpreter that knows no instructions.
+///
+/// # Safety
+/// As for [`load`].
+#[cfg(miri)]
+unsafe fn store<B: Bits>(pointer: NonNull<u8>, value: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { pointer.cast::<B>().write_volatile(B::from_low_bits(value)) };
 }
 
 impl fmt::Debug for Mmio {

@@ -503,6 +503,11 @@ impl ClientHandle {
         self.client.take_answer()
     }
 
+    /// Whether something was asked for and is not answered yet.
+    pub fn is_waiting(&self) -> bool {
+        self.client.posted().is_some()
+    }
+
     /// Something that it is to be told, if there is anything.
     pub fn take_event(&self) -> Option<Event> {
         self.client.take_event()

@@ -26,7 +26,7 @@ use super::routes::GuestTarget;
 
 /// How many vectors a client can have: those of a guest's virtual accelerator,
 /// and one of Weir's own for the batches of each of its queues.
-pub const MAX_VECTORS: usize = 24;
+pub const MAX_VECTORS: usize = 48;
 
 /// How many lines a client can have: one for each vector, and others that they had
 /// before and that led to other processors.

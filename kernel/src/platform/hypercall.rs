@@ -56,6 +56,9 @@ pub enum Key {
     BenchEnd = 11,
 }
 
+/// How many keys there are.
+pub const COUNT: usize = Key::BenchEnd as usize + 1;
+
 impl Key {
     /// The key of this number, if there is one.
     pub const fn from_number(number: u64) -> Option<Self> {

@@ -2,6 +2,7 @@
 //! SVM or VMX than these traits.
 
 use alloc::sync::Arc;
+use core::fmt::Debug;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
@@ -14,11 +15,11 @@ use crate::mm::OutOfMemory;
 use crate::refusal::Refusal;
 
 /// A way to run guests.
-pub trait Backend: Sized + 'static {
+pub trait Backend: Debug + Sized + Send + Sync + 'static {
     /// Its nested page tables.
-    type Format: Format;
+    type Format: Format + Debug + Send + Sync + 'static;
     /// Its virtual processors.
-    type Vcpu: Vcpu;
+    type Vcpu: Vcpu + Debug;
 
     /// For people: "SVM".
     const NAME: &'static str;
@@ -94,6 +95,8 @@ pub trait Vcpu: Send + Sized {
     fn rflags(&self) -> u64;
     /// CR8, the priority that interrupts must exceed.
     fn task_priority(&self) -> u8;
+    /// Sets RFLAGS, for an instruction that changes flags.
+    fn set_rflags(&mut self, value: u64);
     /// Sets CR8.
     fn set_task_priority(&mut self, priority: u8);
     /// Sets CR2, for a page fault.

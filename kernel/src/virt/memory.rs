@@ -192,6 +192,46 @@ impl GuestMemory {
         Ok(words)
     }
 
+    /// Copies numbers out of the guest's memory, each once. `address` need not be
+    /// aligned.
+    ///
+    /// # Errors
+    /// If some of them are not RAM; then some may have been copied.
+    #[inline]
+    pub fn copy_words_out(&self, address: GuestPhysAddr, into: &mut [u64]) -> Result<(), NotRam> {
+        let Some(pointer) = self.pointer(address, 8 * into.len() as u64) else {
+            for (index, word) in (0..).zip(into) {
+                let at = address.checked_add(8 * index).ok_or(NotRam(address))?;
+                [*word] = self.read_words(at)?;
+            }
+            return Ok(());
+        };
+        let pointer = pointer.cast::<Unaligned>();
+        for (index, word) in into.iter_mut().enumerate() {
+            // SAFETY: the words are in one chunk.
+            let place = unsafe { pointer.add(index) };
+            // SAFETY: as above, and any bytes are a number.
+            *word = unsafe { place.read_volatile() }.0;
+        }
+        Ok(())
+    }
+
+    /// Copies numbers into the guest's memory, in order: whoever sees one of them sees
+    /// those before it. `address` is a multiple of 8.
+    ///
+    /// # Errors
+    /// If some of it is not RAM; then nothing has been copied.
+    pub fn copy_words_in(&self, address: GuestPhysAddr, words: &[u64]) -> Result<(), NotRam> {
+        let length = 8 * words.len() as u64;
+        self.check(address, length)?;
+        for (index, &word) in (0..).zip(words) {
+            let at = address.checked_add(8 * index).ok_or(NotRam(address))?;
+            let place = self.word(at).ok_or(NotRam(at))?;
+            place.store(word, Ordering::Release);
+        }
+        Ok(())
+    }
+
     /// The number at `address`, which must be aligned, as one access.
     #[inline]
     pub fn read_u64(&self, address: GuestPhysAddr) -> Option<u64> {

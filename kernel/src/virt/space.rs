@@ -19,7 +19,7 @@ pub const MAX_VCPUS: usize = 64;
 #[derive(Debug)]
 pub struct Space<F> {
     /// The RAM.
-    pub memory: GuestMemory,
+    pub memory: Arc<GuestMemory>,
     root: PhysAddr,
     /// Changes when old translations must not be used any longer.
     generation: AtomicU64,
@@ -47,7 +47,7 @@ impl<F: Format> Space<F> {
             tables.map(guest, host, CHUNK_BYTES, Access::Ram)?;
         }
         Ok(Arc::new(Self {
-            memory,
+            memory: Arc::new(memory),
             root: tables.root(),
             generation: AtomicU64::new(0),
             seen: (0..vcpus).map(|_| AtomicU64::new(NOT_LOADED)).collect(),

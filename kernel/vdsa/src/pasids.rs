@@ -11,6 +11,9 @@ pub struct PasidPair {
     pub guest: Pasid,
     /// As the device and the IOMMU know it.
     pub host: Pasid,
+    /// The interrupt handle by which the device tells Weir that a batch of this PASID is
+    /// done. Its slot has the host PASID. `None`: such batches are looked for.
+    pub batch_handle: Option<u16>,
 }
 
 /// The guest PASIDs of one accelerator.
@@ -42,6 +45,13 @@ impl PasidMap {
             .map(|pair| pair.host)
     }
 
+    /// The interrupt handle for batches of a host PASID that stands behind a guest's.
+    /// Looks at all of them.
+    pub fn batch_handle(&self, host: Pasid) -> Option<u16> {
+        let pair = self.pairs.iter().find(|pair| pair.host == host)?;
+        pair.batch_handle
+    }
+
     /// The guest PASID that a host PASID stands behind. Looks at all of them.
     pub fn guest(&self, host: Pasid) -> Option<Pasid> {
         let pair = self.pairs.iter().find(|pair| pair.host == host)?;
@@ -63,10 +73,12 @@ mod tests {
             PasidPair {
                 guest: pasid(9),
                 host: pasid(0x102),
+                batch_handle: None,
             },
             PasidPair {
                 guest: pasid(1),
                 host: pasid(0x101),
+                batch_handle: Some(7),
             },
         ]);
         assert_eq!(map.host(pasid(1)), Some(pasid(0x101)));
@@ -75,6 +87,9 @@ mod tests {
         assert_eq!(map.host(pasid(0x101)), None);
         assert_eq!(map.guest(pasid(0x102)), Some(pasid(9)));
         assert_eq!(map.guest(pasid(9)), None);
+        assert_eq!(map.batch_handle(pasid(0x101)), Some(7));
+        assert_eq!(map.batch_handle(pasid(0x102)), None);
+        assert_eq!(map.batch_handle(pasid(1)), None);
         assert!(!map.is_empty());
         assert!(PasidMap::default().is_empty());
     }

@@ -91,7 +91,10 @@ fn view<'a>(
         handles: surroundings.handles,
         operations: surroundings.operations,
         window: surroundings.window,
-        batch_handle: shape.batch_handle,
+        batch_handle: match mode.pasid_enable() {
+            true => surroundings.pasids.batch_handle(queue.host_pasid()),
+            false => shape.batch_handle,
+        },
         policy: shape.policy,
         submission_interval_ns: shape.submission_interval_ns,
     })

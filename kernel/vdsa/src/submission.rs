@@ -169,8 +169,7 @@ impl Submission {
                 vector: vector(&words, &limits),
                 own_handle: match view.pasid {
                     QueuePasid::OfQueue(_) => view.batch_handle,
-                    // The handle has one PASID, and here it may be another each time.
-                    QueuePasid::OfSubmission(_) => None,
+                    QueuePasid::OfSubmission(map) => map.batch_handle(pasid),
                 },
             };
             let fate = match kind {

@@ -71,6 +71,7 @@ impl Checked {
             pasids: PasidMap::new(&[PasidPair {
                 guest: pasid(GUEST_PASID),
                 host: pasid(PASID),
+                batch_handle: None,
             }]),
             is_shared,
         }

@@ -41,8 +41,13 @@ pub struct Signals {
 
 impl Pending {
     /// Nothing pending, and not enabled, as after a reset.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self {
+            requests: [const { AtomicU64::new(0) }; 4],
+            signals: AtomicU32::new(0),
+            page: AtomicU8::new(0),
+            is_enabled: AtomicBool::new(false),
+        }
     }
 
     /// Requests an interrupt. An APIC that software has not enabled does not take

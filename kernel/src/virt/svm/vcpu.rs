@@ -269,6 +269,11 @@ impl Vcpu for SvmVcpu {
     }
 
     #[inline]
+    fn set_rflags(&mut self, value: u64) {
+        self.vmcb_mut().state.rflags = value;
+    }
+
+    #[inline]
     fn task_priority(&self) -> u8 {
         self.vmcb().control.virtual_interrupt.v_tpr() & 0xf
     }

@@ -149,6 +149,7 @@ pub(crate) fn two_pasids() -> [PasidPair; 2] {
     [5, 6].map(|guest| PasidPair {
         guest: pasid(guest),
         host: pasid(0x200 + guest),
+        batch_handle: None,
     })
 }
 

@@ -221,6 +221,7 @@ impl Rig {
             pasids: PasidMap::new(&[PasidPair {
                 guest: pasid(5),
                 host: pasid(PASID),
+                batch_handle: None,
             }]),
             shape,
             names_pasids: false,

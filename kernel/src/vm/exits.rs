@@ -1,0 +1,215 @@
+//! From an exit to the next entry.
+//!
+//! [`Context::run`] is the innermost loop of the hypervisor: deliver what is pending,
+//! enter the guest, do what it was left for. Nothing in it allocates, formats text,
+//! waits, or takes a lock that another guest can hold.
+
+mod hypercalls;
+mod memory;
+mod registers;
+mod submissions;
+
+use alloc::sync::Arc;
+
+use crate::arch::clock;
+use crate::platform::local_apic::LocalApic;
+use crate::platform::msrs::Msrs;
+use crate::virt::backend::{Backend, Loaded, Vcpu};
+use crate::virt::exit::{Event, Exception, Exit};
+use crate::virt::fetch::AccessError;
+use crate::virt::walk::PageFault;
+
+use super::counters::Reason;
+use super::guest::{Ending, Guest};
+use super::schedule::Turn;
+use super::shared::VcpuDoor;
+use super::virtual_cpu::{Activity, Held};
+
+/// A virtual processor that is loaded, but for the part that is.
+pub(super) struct Context<'c, B: Backend> {
+    pub(super) guest: &'c Arc<Guest<B>>,
+    pub(super) index: usize,
+    pub(super) door: &'static VcpuDoor,
+    pub(super) apic: &'c mut LocalApic,
+    pub(super) msrs: &'c mut Msrs,
+    pub(super) activity: &'c mut Activity,
+    pub(super) held: &'c mut Held,
+}
+
+/// Whether the guest is entered again at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// It is.
+    Enter,
+    /// Its turn is over, for now or for good.
+    Leave,
+}
+
+impl<B: Backend> Context<'_, B> {
+    /// Runs the guest until it has nothing to do, or its turn is over.
+    pub(super) fn run(&mut self, vcpu: &mut Loaded<'_, B::Vcpu>, turn: &Turn<'_>) {
+        loop {
+            self.deliver(vcpu);
+            let exit = vcpu.run();
+            let next = match exit {
+                Exit::Interrupt => self.interrupted(turn),
+                exit => self.handle(vcpu, exit, turn),
+            };
+            if next == Next::Leave {
+                return;
+            }
+        }
+    }
+
+    /// Hands the guest the interrupt that is next, or asks to be told when it can be.
+    #[inline]
+    fn deliver(&mut self, vcpu: &mut B::Vcpu) {
+        if !self.held.is_empty() {
+            return self.deliver_held(vcpu);
+        }
+        let priority = vcpu.task_priority();
+        let Some(vector) = self.apic.highest(&self.door.pending, priority) else {
+            return;
+        };
+        if !vcpu.can_take_interrupt() {
+            vcpu.request_interrupt_window();
+            return;
+        }
+        self.apic.accept(&self.door.pending, vector);
+        vcpu.inject(Event::Interrupt(vector));
+        // One of a higher priority may be let in before this one has ended.
+        if self.apic.highest(&self.door.pending, priority).is_some() {
+            vcpu.request_interrupt_window();
+        }
+    }
+
+    /// What had to wait comes before anything new.
+    #[cold]
+    fn deliver_held(&mut self, vcpu: &mut B::Vcpu) {
+        if core::mem::take(&mut self.held.nmi) {
+            self.displace(vcpu, Event::Nmi);
+        } else if !vcpu.can_take_interrupt() {
+            vcpu.request_interrupt_window();
+        } else if let Some(vector) = self.held.interrupt.take() {
+            vcpu.inject(Event::Interrupt(vector));
+        }
+    }
+
+    /// Delivers `event` now; an interrupt that it takes the place of comes later.
+    fn displace(&mut self, vcpu: &mut B::Vcpu, event: Event) {
+        match vcpu.inject(event) {
+            Some(Event::Interrupt(vector)) => self.held.interrupt = Some(vector),
+            Some(Event::Nmi) => self.held.nmi = true,
+            Some(Event::Exception(_)) | None => {}
+        }
+    }
+
+    /// Raises an exception in the guest.
+    #[cold]
+    pub(super) fn raise(&mut self, vcpu: &mut B::Vcpu, exception: Exception) {
+        self.displace(vcpu, Event::Exception(exception));
+    }
+
+    #[cold]
+    pub(super) fn raise_page_fault(&mut self, vcpu: &mut B::Vcpu, fault: PageFault) {
+        vcpu.set_cr2(fault.address.0);
+        self.raise(vcpu, Exception::page_fault(fault.error));
+    }
+
+    /// What an instruction raises whose operand cannot be reached.
+    #[cold]
+    pub(super) fn raise_access_error(&mut self, vcpu: &mut B::Vcpu, error: AccessError) {
+        match error {
+            AccessError::PageFault(fault) => self.raise_page_fault(vcpu, fault),
+            // No memory is there, nor any device that could be moved from or to.
+            AccessError::NotRam(_) => self.raise(vcpu, Exception::GENERAL_PROTECTION),
+        }
+    }
+
+    /// An interrupt of the machine came, and its handler has run.
+    #[inline]
+    fn interrupted(&mut self, turn: &Turn<'_>) -> Next {
+        self.door.exits.add(Reason::Interrupt);
+        if turn.has_timer_fired() {
+            return self.timer_fired(turn);
+        }
+        if self.door.has_requests() {
+            return self.requested();
+        }
+        Next::Enter
+    }
+
+    #[cold]
+    fn timer_fired(&mut self, turn: &Turn<'_>) -> Next {
+        let now = clock::now();
+        if let Some(vector) = self.apic.take_expired_timer(now) {
+            self.door.pending.raise(vector);
+        }
+        if turn.is_over(now) {
+            return Next::Leave;
+        }
+        turn.set_timer(self.apic.timer_deadline());
+        self.requested()
+    }
+
+    /// The virtual DSAs are looked after at once. All else that can be asked for is done
+    /// while the virtual processor is not loaded.
+    fn requested(&mut self) -> Next {
+        if self.door.take_vdsa_work() {
+            self.guest.serve_vdsas();
+        }
+        match self.door.has_requests() {
+            true => Next::Leave,
+            false => Next::Enter,
+        }
+    }
+
+    fn handle(&mut self, vcpu: &mut Loaded<'_, B::Vcpu>, exit: Exit, turn: &Turn<'_>) -> Next {
+        match exit {
+            Exit::Memory(fault) => return self.memory(vcpu, fault),
+            Exit::WriteMsr => return self.write_msr(vcpu, turn),
+            Exit::Interrupt => return self.interrupted(turn),
+            Exit::InterruptWindow => self.door.exits.add(Reason::InterruptWindow),
+            Exit::Halt => return self.halt(vcpu),
+            Exit::Cpuid => self.cpuid(vcpu),
+            Exit::ReadMsr => self.read_msr(vcpu),
+            Exit::WriteXcr => self.write_xcr(vcpu),
+            Exit::Hypercall => return self.hypercall(vcpu),
+            Exit::Port(access) => return self.port(vcpu, access),
+            Exit::InvalidOpcode => return self.invalid_opcode(vcpu),
+            Exit::NotAllowed => {
+                self.door.exits.add(Reason::Other);
+                self.raise(vcpu, Exception::GENERAL_PROTECTION);
+            }
+            Exit::FlushCaches => {
+                // What a guest could gain by it is to slow others down.
+                self.door.exits.add(Reason::Other);
+                vcpu.skip(exit);
+            }
+            Exit::Shutdown => return self.end(Ending::TripleFault),
+            Exit::Unknown(code) => return self.end(Ending::NotRunnable(code)),
+        }
+        Next::Enter
+    }
+
+    fn halt(&mut self, vcpu: &mut B::Vcpu) -> Next {
+        self.door.exits.add(Reason::Halt);
+        vcpu.skip(Exit::Halt);
+        let priority = vcpu.task_priority();
+        let next = self.apic.highest(&self.door.pending, priority);
+        if next.is_some() || !self.held.is_empty() {
+            return Next::Enter;
+        }
+        *self.activity = Activity::Halted;
+        Next::Leave
+    }
+
+    /// The guest has ended, all of it.
+    #[cold]
+    fn end(&mut self, ending: Ending) -> Next {
+        self.door.exits.add(Reason::Other);
+        *self.activity = Activity::Stopped;
+        self.guest.end(ending);
+        Next::Leave
+    }
+}

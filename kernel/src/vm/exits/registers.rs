@@ -1,0 +1,174 @@
+//! CPUID, model-specific registers, XCR0 and I/O ports.
+
+use core::arch::x86_64::__cpuid_count;
+
+use hwspec::x86::apic;
+
+use crate::arch::{clock, pasid};
+use crate::platform::cpuid::{self, GuestCpu};
+use crate::platform::local_apic::{ApicEffect, LocalApic};
+use crate::virt::backend::{Backend, Loaded, Vcpu};
+use crate::virt::exit::{Exception, Exit, PortAccess};
+use crate::virt::extended_state;
+use crate::virt::registers::{Register, RegisterPart, Width};
+
+use super::super::counters::Reason;
+use super::super::schedule::Turn;
+use super::{Context, Next};
+
+/// EDX:EAX.
+fn pair(vcpu: &impl Vcpu) -> u64 {
+    let low = |register| Width::Double.truncate(vcpu.registers().get(register));
+    low(Register::RDX) << 32 | low(Register::RAX)
+}
+
+fn set_pair(vcpu: &mut impl Vcpu, value: u64) {
+    let registers = vcpu.registers_mut();
+    registers.set(Register::RAX, Width::Double.truncate(value));
+    registers.set(Register::RDX, value >> 32);
+}
+
+/// ECX.
+fn number(vcpu: &impl Vcpu) -> u32 {
+    low(vcpu.registers().get(Register::RCX))
+}
+
+/// The low half.
+fn low(value: u64) -> u32 {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+impl<B: Backend> Context<'_, B> {
+    pub(super) fn cpuid(&mut self, vcpu: &mut B::Vcpu) {
+        self.door.exits.add(Reason::Cpuid);
+        let leaf = low(vcpu.registers().get(Register::RAX));
+        let subleaf = number(vcpu);
+        let guest = GuestCpu {
+            index: u32::try_from(self.index).unwrap_or(0),
+            count: u32::try_from(self.guest.count_vcpus).unwrap_or(1),
+            has_enqcmd: self.guest.has_enqcmd(),
+            tsc_hz: clock::tsc_hz(),
+            cr4: vcpu.paging().cr4,
+            xcr0: vcpu.xcr0(),
+            supported_xcr0: extended_state::supported_xcr0(),
+        };
+        let answer = cpuid::answer(__cpuid_count, &guest, leaf, subleaf);
+        let registers = vcpu.registers_mut();
+        for (register, value) in [
+            (Register::RAX, answer.eax),
+            (Register::RBX, answer.ebx),
+            (Register::RCX, answer.ecx),
+            (Register::RDX, answer.edx),
+        ] {
+            registers.set(register, value.into());
+        }
+        vcpu.skip(Exit::Cpuid);
+    }
+
+    pub(super) fn read_msr(&mut self, vcpu: &mut B::Vcpu) {
+        self.door.exits.add(Reason::Msr);
+        let register = number(vcpu);
+        let now = clock::now();
+        let value = if LocalApic::keeps(register) {
+            let priority = vcpu.task_priority();
+            let value = self.apic.read(&self.door.pending, register, priority, now);
+            value.ok()
+        } else {
+            let kept = vcpu.read_msr(register);
+            kept.or_else(|| self.msrs.read(register, now).ok())
+        };
+        match value {
+            Some(value) => {
+                set_pair(vcpu, value);
+                vcpu.skip(Exit::ReadMsr);
+            }
+            None => self.raise(vcpu, Exception::GENERAL_PROTECTION),
+        }
+    }
+
+    pub(super) fn write_msr(&mut self, vcpu: &mut Loaded<'_, B::Vcpu>, turn: &Turn<'_>) -> Next {
+        let register = number(&**vcpu);
+        let value = pair(&**vcpu);
+        if register == apic::EOI && value == 0 {
+            // On the way of every completion.
+            self.door.exits.add(Reason::EndOfInterrupt);
+            self.apic.end_of_interrupt();
+            vcpu.skip(Exit::WriteMsr);
+            return Next::Enter;
+        }
+        self.door.exits.add(Reason::Msr);
+        let is_taken = if LocalApic::keeps(register) {
+            self.write_apic(vcpu, register, value, turn)
+        } else {
+            match vcpu.write_msr(register, value) {
+                Some(is_taken) => is_taken,
+                None => {
+                    let is_taken = self.msrs.write(register, value).is_ok();
+                    pasid::set_valid(self.msrs.pasid().is_some());
+                    is_taken
+                }
+            }
+        };
+        if is_taken {
+            vcpu.skip(Exit::WriteMsr);
+        } else {
+            self.raise(vcpu, Exception::GENERAL_PROTECTION);
+        }
+        // An INIT to oneself is done between two turns.
+        match self.door.has_requests() {
+            true => Next::Leave,
+            false => Next::Enter,
+        }
+    }
+
+    fn write_apic(
+        &mut self,
+        vcpu: &mut B::Vcpu,
+        register: u32,
+        value: u64,
+        turn: &Turn<'_>,
+    ) -> bool {
+        let pending = &self.door.pending;
+        match self.apic.write(pending, register, value, clock::now()) {
+            Ok(ApicEffect::None) => {}
+            Ok(ApicEffect::TaskPriority(priority)) => vcpu.set_task_priority(priority),
+            Ok(ApicEffect::TimerChanged) => turn.set_timer(self.apic.timer_deadline()),
+            Ok(ApicEffect::Ipi(ipi)) => self.guest.place.send(&ipi),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    pub(super) fn write_xcr(&mut self, vcpu: &mut Loaded<'_, B::Vcpu>) {
+        self.door.exits.add(Reason::Other);
+        let value = pair(&**vcpu);
+        let is_privileged = vcpu.paging().cpl == 0;
+        if is_privileged && number(&**vcpu) == 0 && vcpu.set_xcr0(value) {
+            vcpu.skip(Exit::WriteXcr);
+        } else {
+            self.raise(vcpu, Exception::GENERAL_PROTECTION);
+        }
+    }
+
+    pub(super) fn port(&mut self, vcpu: &mut B::Vcpu, access: PortAccess) -> Next {
+        self.door.exits.add(Reason::Port);
+        let exit = Exit::Port(access);
+        // String instructions are not emulated: nothing is read, nothing is written.
+        if access.is_string {
+            self.guest.counters.strays.add_shared();
+            vcpu.skip(exit);
+            return Next::Enter;
+        }
+        let part = RegisterPart::Low(Register::RAX, access.width);
+        if access.is_input {
+            let value = self.guest.read_port(access.port, access.width);
+            vcpu.registers_mut().set_part(part, value);
+        } else {
+            let value = vcpu.registers().get_part(part);
+            self.guest.write_port(access.port, access.width, value);
+        }
+        vcpu.skip(exit);
+        Next::Enter
+    }
+}

@@ -1,0 +1,131 @@
+//! MOVDIR64B, ENQCMD and ENQCMDS.
+
+use vdsa::{SubmissionKind, SubmissionRequest, SubmitResult};
+
+use crate::arch::clock;
+use crate::virt::address::{GuestPhysAddr, GuestVirtAddr};
+use crate::virt::backend::{Backend, Vcpu};
+use crate::virt::decode::{Operation, Submission};
+use crate::virt::exit::Exception;
+use crate::virt::fetch::{self, AccessError};
+use crate::virt::walk::{self, Purpose};
+
+use super::super::counters::Reason;
+use super::super::vdsa_unit::PORTALS_BAR;
+use super::{Context, Next};
+
+/// What ENQCMD and ENQCMDS change in RFLAGS: all of the status flags but ZF are 0.
+const STATUS_FLAGS: u64 = 0x8d5;
+const ZERO_FLAG: u64 = 1 << 6;
+
+/// When a submission is made, which counts on shared queues only.
+fn now_ns(kind: Submission) -> u64 {
+    match kind {
+        Submission::Movdir64b => 0,
+        Submission::Enqcmd | Submission::Enqcmds => clock::nanoseconds(clock::now()),
+    }
+}
+
+impl<B: Backend> Context<'_, B> {
+    /// The guest's processor stopped at a submission to `portal`, which decides where
+    /// it goes; what the instruction's operand says does not count.
+    #[inline]
+    pub(super) fn submit(
+        &mut self,
+        vcpu: &mut B::Vcpu,
+        portal: GuestPhysAddr,
+        kind: Submission,
+        source: GuestVirtAddr,
+        length: u64,
+    ) -> Next {
+        self.door.exits.add(Reason::Submission);
+        let words = match fetch::descriptor(&self.guest.space.memory, &vcpu.paging(), source) {
+            Ok(words) => words,
+            Err(error) => {
+                self.raise_access_error(vcpu, error);
+                return Next::Enter;
+            }
+        };
+        let result = match self.guest.bus.find(portal) {
+            Some(place) if place.bar == PORTALS_BAR => place.function.submit(&SubmissionRequest {
+                offset: place.offset,
+                kind: match kind {
+                    Submission::Movdir64b => SubmissionKind::Movdir64b,
+                    Submission::Enqcmd => SubmissionKind::Enqcmd,
+                    Submission::Enqcmds => SubmissionKind::Enqcmds,
+                },
+                pasid: self.msrs.pasid(),
+                words,
+                now_ns: now_ns(kind),
+            }),
+            // Registers take no 64 bytes, and nobody else is there to answer.
+            _ => match kind {
+                Submission::Movdir64b => SubmitResult::Dropped,
+                Submission::Enqcmd | Submission::Enqcmds => SubmitResult::Retry,
+            },
+        };
+        if result == SubmitResult::GeneralProtection {
+            self.raise(vcpu, Exception::GENERAL_PROTECTION);
+            return Next::Enter;
+        }
+        if kind != Submission::Movdir64b {
+            let zero = match result {
+                SubmitResult::Retry => ZERO_FLAG,
+                _ => 0,
+            };
+            vcpu.set_rflags(vcpu.rflags() & !STATUS_FLAGS | zero);
+        }
+        let rip = vcpu.rip().wrapping_add(length);
+        vcpu.set_rip(rip);
+        Next::Enter
+    }
+
+    /// An invalid opcode: a submission on a processor that does not have the
+    /// instruction, or really one.
+    #[cold]
+    pub(super) fn invalid_opcode(&mut self, vcpu: &mut B::Vcpu) -> Next {
+        let memory = &self.guest.space.memory;
+        if let Ok(Some(instruction)) = fetch::decode(vcpu, memory)
+            && let Operation::Submit {
+                kind: kind @ (Submission::Enqcmd | Submission::Enqcmds),
+                source,
+                destination,
+            } = instruction.operation
+            && self.guest.has_enqcmd()
+        {
+            return self.submit_emulated(vcpu, kind, source, destination, instruction.length);
+        }
+        self.door.exits.add(Reason::InvalidOpcode);
+        self.raise(vcpu, Exception::INVALID_OPCODE);
+        Next::Enter
+    }
+
+    /// What the processor would have checked before it stopped at the portal.
+    fn submit_emulated(
+        &mut self,
+        vcpu: &mut B::Vcpu,
+        kind: Submission,
+        source: GuestVirtAddr,
+        destination: GuestVirtAddr,
+        length: u64,
+    ) -> Next {
+        const LINE: u64 = 64;
+        let paging = vcpu.paging();
+        let is_allowed = match kind {
+            Submission::Enqcmds => paging.cpl == 0,
+            _ => self.msrs.pasid().is_some(),
+        };
+        if !is_allowed || !destination.0.is_multiple_of(LINE) {
+            self.raise(vcpu, Exception::GENERAL_PROTECTION);
+            return Next::Enter;
+        }
+        let memory = &self.guest.space.memory;
+        match walk::translate(&**memory, &paging, destination, Purpose::Write) {
+            Ok(portal) => self.submit(vcpu, portal, kind, source, length),
+            Err(fault) => {
+                self.raise_access_error(vcpu, AccessError::PageFault(fault));
+                Next::Enter
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The whole: processors, guests, and what comes of them.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+
+use spin::{Mutex, Once};
+
+use crate::bundle::Bundle;
+use crate::config::plan::{Plan, Restart};
+use crate::host::Host;
+use crate::host::routes::{Completion, GuestTarget};
+use crate::trace::{self, Kind};
+use crate::virt::backend::Backend;
+use crate::{info, warn};
+
+use super::build::{Blueprint, BuildError, Parts};
+use super::guest::{Ending, Guest};
+use super::schedule::Processors;
+use super::shared;
+use super::summary::Summary;
+
+/// How often a guest is started anew at the most because it ended by itself.
+const MAX_RESTARTS: u32 = 1000;
+
+/// The one hypervisor, whatever its backend.
+static INSTANCE: Once<&'static (dyn Any + Send + Sync)> = Once::new();
+
+/// Where a guest is in its life.
+#[derive(Debug)]
+enum Stage<B: Backend> {
+    /// It has not been started, or everything that it held has been given back.
+    Gone,
+    /// Its virtual processors run.
+    Runs(Parts<B>),
+    /// Its virtual processors leave their processors.
+    Leaves(Parts<B>),
+    /// Its accelerators finish or abandon what they were given.
+    Drains(Parts<B>),
+}
+
+/// A guest of the configuration, whether it runs or not.
+#[derive(Debug)]
+pub struct Record<B: Backend> {
+    stage: Stage<B>,
+    /// Whether it is to be started when it is gone.
+    is_wanted: bool,
+    /// How often it was started.
+    pub starts: u32,
+    /// What came of it the last time.
+    pub last: Option<Summary>,
+    /// Why it could not be started the last time.
+    pub failure: Option<BuildError>,
+}
+
+impl<B: Backend> Record<B> {
+    /// The guest, if it is there.
+    pub fn guest(&self) -> Option<&Arc<Guest<B>>> {
+        match &self.stage {
+            Stage::Gone => None,
+            Stage::Runs(parts) | Stage::Leaves(parts) | Stage::Drains(parts) => Some(&parts.guest),
+        }
+    }
+
+    /// Memory that it takes beyond its RAM.
+    pub fn overhead_bytes(&self) -> Option<u64> {
+        match &self.stage {
+            Stage::Gone => None,
+            Stage::Runs(parts) | Stage::Leaves(parts) | Stage::Drains(parts) => {
+                Some(parts.overhead_bytes)
+            }
+        }
+    }
+
+    /// For people.
+    pub fn state(&self) -> &'static str {
+        match &self.stage {
+            Stage::Gone if self.failure.is_some() => "failed",
+            Stage::Gone if self.starts == 0 => "not started",
+            Stage::Gone => "ended",
+            Stage::Runs(_) => "running",
+            Stage::Leaves(_) => "stopping",
+            Stage::Drains(_) => "draining",
+        }
+    }
+
+    /// Whether it is gone and stays so.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Gone) && !self.is_wanted
+    }
+}
+
+/// The hypervisor.
+#[derive(Debug)]
+pub struct Hypervisor<B: Backend> {
+    /// The machine's side.
+    pub host: &'static Host,
+    /// What the configuration says.
+    pub plan: Plan,
+    /// The files that came with us.
+    pub bundle: Bundle<'static>,
+    /// Who runs where.
+    pub processors: Processors<B>,
+    /// The guests, in the configuration's order. Locked by the boot processor alone,
+    /// between two turns.
+    pub records: Mutex<Vec<Record<B>>>,
+}
+
+impl<B: Backend> Hypervisor<B> {
+    /// Makes the one there is.
+    ///
+    /// # Panics
+    /// If there is one already.
+    pub fn new(host: &'static Host, plan: Plan, bundle: Bundle<'static>) -> &'static Self {
+        let record = |_| Record {
+            stage: Stage::Gone,
+            is_wanted: true,
+            starts: 0,
+            last: None,
+            failure: None,
+        };
+        let records = plan.guests.iter().map(record).collect();
+        let hypervisor: &'static Self = Box::leak(Box::new(Self {
+            host,
+            plan,
+            bundle,
+            processors: Processors::new(),
+            records: Mutex::new(records),
+        }));
+        assert!(!INSTANCE.is_completed(), "there is one hypervisor");
+        INSTANCE.call_once(|| hypervisor);
+        hypervisor
+    }
+
+    /// The one there is.
+    ///
+    /// # Panics
+    /// If there is none, or one of another backend.
+    pub fn get() -> &'static Self {
+        let instance = INSTANCE.get().and_then(|&instance| instance.downcast_ref());
+        instance.expect("the hypervisor is made before its processors run")
+    }
+
+    /// Starts what is wanted and gone, and brings further what is on its way out. A
+    /// bounded amount of work.
+    pub fn step(&self) {
+        let mut records = self.records.lock();
+        for (number, record) in records.iter_mut().enumerate() {
+            self.step_one(number, record);
+        }
+    }
+
+    fn step_one(&self, number: usize, record: &mut Record<B>) {
+        record.stage = match core::mem::replace(&mut record.stage, Stage::Gone) {
+            Stage::Gone if record.is_wanted => self.start_one(number, record),
+            Stage::Gone => Stage::Gone,
+            Stage::Runs(parts) if parts.guest.has_ended() => {
+                let ending = parts.guest.ending().unwrap_or(Ending::Stopped);
+                trace::record(Kind::END, number, 0, 0);
+                info!("vm", "guest={} ended: {ending}", parts.guest.name);
+                if ending == Ending::TripleFault && self.restarts(number, record) {
+                    record.is_wanted = true;
+                }
+                Stage::Leaves(parts)
+            }
+            Stage::Leaves(parts) if parts.guest.count_parked() == parts.guest.count_vcpus => {
+                record.last = Some(Summary::of(&parts.guest, parts.overhead_bytes));
+                Stage::Drains(parts)
+            }
+            Stage::Drains(parts) if parts.is_quiet() => {
+                parts.give_back(self.host);
+                Stage::Gone
+            }
+            same => same,
+        };
+    }
+
+    fn restarts(&self, number: usize, record: &Record<B>) -> bool {
+        let plan = self.plan.guests.get(number);
+        plan.is_some_and(|plan| plan.restart == Restart::OnReset) && record.starts < MAX_RESTARTS
+    }
+
+    fn start_one(&self, number: usize, record: &mut Record<B>) -> Stage<B> {
+        record.is_wanted = false;
+        let Some(plan) = self.plan.guests.get(number) else {
+            return Stage::Gone;
+        };
+        let blueprint = Blueprint {
+            number,
+            plan,
+            bundle: &self.bundle,
+            host: self.host,
+        };
+        match Parts::acquire(&blueprint) {
+            Ok((parts, vcpus)) => {
+                record.starts += 1;
+                record.failure = None;
+                trace::record(Kind::START, number, 0, record.starts);
+                info!(
+                    "vm",
+                    "guest={} started memory_mib={} overhead_kib={}",
+                    plan.name,
+                    plan.memory_bytes >> 20,
+                    parts.overhead_bytes.div_ceil(1024)
+                );
+                for vcpu in vcpus {
+                    if let Err(vcpu) = self.processors.place(vcpu) {
+                        warn!("vm", "guest={} finds its processor full", plan.name);
+                        parts.guest.take_back(vcpu);
+                        parts.guest.end(Ending::Stopped);
+                    }
+                }
+                Stage::Runs(parts)
+            }
+            Err(error) => {
+                warn!("vm", "guest={} not started: {error}", plan.name);
+                record.failure = Some(error);
+                Stage::Gone
+            }
+        }
+    }
+
+    /// The number of the guest of this name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.plan.guests.iter().position(|plan| plan.name == name)
+    }
+
+    /// Lets a guest be started. False if it is there already.
+    pub fn start(&self, number: usize) -> bool {
+        let mut records = self.records.lock();
+        let record = records.get_mut(number);
+        record.is_some_and(|record| {
+            let is_gone = matches!(record.stage, Stage::Gone);
+            record.is_wanted |= is_gone;
+            is_gone
+        })
+    }
+
+    /// Lets a guest be stopped, and be started anew if `again`. False if it is not there.
+    pub fn stop(&self, number: usize, again: bool) -> bool {
+        let mut records = self.records.lock();
+        let record = records.get_mut(number);
+        record.is_some_and(|record| {
+            record.is_wanted = again;
+            match record.guest() {
+                Some(guest) => guest.end(Ending::Stopped),
+                None => return again,
+            }
+            true
+        })
+    }
+
+    /// Whether no guest runs or will run.
+    pub fn is_over(&self) -> bool {
+        self.records.lock().iter().all(Record::is_over)
+    }
+}
+
+/// An interrupt for a guest has come to this processor: the one place where a
+/// completion becomes the guest's.
+#[inline]
+pub fn deliver(target: GuestTarget) {
+    let Some(place) = shared::place(target.vm.into()) else {
+        return;
+    };
+    match target.completion {
+        Completion::Vector(vector) => place.complete(target.device.into(), vector.into()),
+        Completion::Batch(_) => place.batch_ended(target.device.into()),
+    }
+}

@@ -1,0 +1,291 @@
+//! What of a guest any processor may touch, without a lock.
+//!
+//! There is a fixed number of places for guests, for good: a completion interrupt
+//! that comes while its guest is being taken apart finds a place, and nobody in it.
+//! An interrupt that names (guest, vDSA, virtual vector) costs two looks into tables:
+//! [`Line::route`] says which virtual processor gets which vector.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use crate::arch::{percpu, smp};
+use crate::platform::local_apic::{Delivery, Ipi, Pending, message};
+
+use super::counters::{Counter, Exits};
+
+/// How many guests there can be at once.
+pub const MAX_GUESTS: usize = 32;
+/// How many virtual processors a guest can have.
+pub const MAX_VCPUS: usize = 8;
+/// How many virtual DSAs a guest can have.
+pub const MAX_VDSAS: usize = 8;
+/// How many virtual vectors a virtual DSA can have.
+pub const MAX_VECTORS: usize = vdsa::MAX_VECTORS;
+
+/// The places.
+static PLACES: [Place; MAX_GUESTS] = [const { Place::new() }; MAX_GUESTS];
+
+/// The place of guest `number`.
+#[inline]
+pub fn place(number: usize) -> Option<&'static Place> {
+    PLACES.get(number)
+}
+
+/// The place of one guest.
+#[derive(Debug)]
+pub struct Place {
+    /// Its virtual processors.
+    pub vcpus: [VcpuDoor; MAX_VCPUS],
+    /// Its virtual DSAs.
+    pub vdsas: [VdsaDoor; MAX_VDSAS],
+    /// How many virtual processors it has.
+    count_vcpus: AtomicUsize,
+}
+
+/// The way to one virtual processor.
+#[derive(Debug)]
+pub struct VcpuDoor {
+    /// Interrupts and signals that wait for it.
+    pub pending: Pending,
+    /// How often it was left.
+    pub exits: Exits,
+    /// Completion interrupts that were made pending here.
+    pub completions: Counter,
+    /// The virtual DSAs are to be looked after: an answer or a batch is there.
+    has_vdsa_work: AtomicBool,
+    /// It is to leave its processor for good.
+    is_to_leave: AtomicBool,
+    /// The processor that it belongs to.
+    processor: AtomicUsize,
+}
+
+impl VcpuDoor {
+    const fn new() -> Self {
+        Self {
+            pending: Pending::new(),
+            exits: Exits::new(),
+            completions: Counter::new(),
+            has_vdsa_work: AtomicBool::new(false),
+            is_to_leave: AtomicBool::new(false),
+            processor: AtomicUsize::new(0),
+        }
+    }
+
+    /// Begins anew, on `processor`. Nobody runs it.
+    pub fn open(&self, processor: usize) {
+        self.exits.clear();
+        self.completions.set(0);
+        self.has_vdsa_work.store(false, Ordering::SeqCst);
+        self.is_to_leave.store(false, Ordering::SeqCst);
+        self.processor.store(processor, Ordering::SeqCst);
+    }
+
+    /// The processor that it belongs to.
+    #[inline]
+    pub fn processor(&self) -> usize {
+        self.processor.load(Ordering::Relaxed)
+    }
+
+    /// Makes its processor look at what was raised or asked.
+    #[inline]
+    pub fn wake(&self) {
+        let processor = self.processor();
+        if processor != percpu::current().index {
+            smp::wake(processor);
+        }
+    }
+
+    /// Delivers an interrupt or a signal, and wakes its processor.
+    #[inline]
+    pub fn deliver(&self, delivery: Delivery) {
+        self.pending.deliver(delivery);
+        self.wake();
+    }
+
+    /// Whether there is something to do between two turns.
+    #[inline]
+    pub fn has_requests(&self) -> bool {
+        self.pending.has_signals()
+            || self.has_vdsa_work.load(Ordering::Relaxed)
+            || self.is_to_leave.load(Ordering::Relaxed)
+    }
+
+    /// Asks it to look after the virtual DSAs.
+    #[inline]
+    pub fn ask_to_serve_vdsas(&self) {
+        self.has_vdsa_work.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether it was asked to look after the virtual DSAs, since this was asked last.
+    #[inline]
+    pub fn take_vdsa_work(&self) -> bool {
+        self.has_vdsa_work.load(Ordering::Relaxed)
+            && self.has_vdsa_work.swap(false, Ordering::AcqRel)
+    }
+
+    /// Asks it to leave its processor.
+    pub fn ask_to_leave(&self) {
+        self.is_to_leave.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Whether it is to leave its processor.
+    pub fn is_to_leave(&self) -> bool {
+        self.is_to_leave.load(Ordering::SeqCst)
+    }
+}
+
+/// The way to one virtual DSA.
+#[derive(Debug)]
+pub struct VdsaDoor {
+    /// Its interrupt lines, by virtual vector. The first is not used: vector 0 is raised
+    /// by software.
+    pub lines: [Line; MAX_VECTORS],
+    /// A batch of Weir's own has ended.
+    has_batch: AtomicBool,
+}
+
+impl VdsaDoor {
+    const fn new() -> Self {
+        Self {
+            lines: [const { Line::new() }; MAX_VECTORS],
+            has_batch: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether a batch has ended since this was asked last.
+    pub fn take_batch(&self) -> bool {
+        self.has_batch.swap(false, Ordering::AcqRel)
+    }
+
+    /// Begins anew.
+    pub fn open(&self) {
+        self.has_batch.store(false, Ordering::SeqCst);
+        for line in &self.lines {
+            line.connect(None);
+            line.raised.set(0);
+        }
+    }
+}
+
+/// Where the completions of one virtual vector go.
+#[derive(Debug)]
+pub struct Line {
+    /// Bit 16: it goes somewhere; 15:8: virtual processor; 7:0: vector of its APIC.
+    target: AtomicU32,
+    /// Interrupts that came.
+    pub raised: Counter,
+}
+
+impl Line {
+    const CONNECTED: u32 = 1 << 16;
+
+    const fn new() -> Self {
+        Self {
+            target: AtomicU32::new(0),
+            raised: Counter::new(),
+        }
+    }
+
+    /// Lets interrupts go to `vector` of virtual processor `vcpu`, or nowhere.
+    pub fn connect(&self, target: Option<(u8, u8)>) {
+        let value = target.map_or(0, |(vcpu, vector)| {
+            Self::CONNECTED | u32::from(vcpu) << 8 | u32::from(vector)
+        });
+        self.target.store(value, Ordering::Release);
+    }
+
+    /// Virtual processor and vector that interrupts go to.
+    #[inline]
+    pub fn route(&self) -> Option<(usize, u8)> {
+        let [vector, vcpu, connected, _] = self.target.load(Ordering::Acquire).to_le_bytes();
+        (connected != 0).then_some((usize::from(vcpu), vector))
+    }
+}
+
+impl Place {
+    const fn new() -> Self {
+        Self {
+            vcpus: [const { VcpuDoor::new() }; MAX_VCPUS],
+            vdsas: [const { VdsaDoor::new() }; MAX_VDSAS],
+            count_vcpus: AtomicUsize::new(0),
+        }
+    }
+
+    /// Begins anew, for a guest with so many virtual processors.
+    pub fn open(&self, count_vcpus: usize) {
+        self.count_vcpus
+            .store(count_vcpus.min(MAX_VCPUS), Ordering::SeqCst);
+        for vdsa in &self.vdsas {
+            vdsa.open();
+        }
+    }
+
+    /// How many virtual processors the guest has.
+    pub fn count_vcpus(&self) -> usize {
+        self.count_vcpus.load(Ordering::Relaxed)
+    }
+
+    /// The ways to its virtual processors.
+    pub fn doors(&self) -> impl Iterator<Item = &VcpuDoor> {
+        self.vcpus.iter().take(self.count_vcpus())
+    }
+
+    /// A completion of `vdsa` for its virtual vector `vector` has come.
+    #[inline]
+    pub fn complete(&self, vdsa: usize, vector: usize) {
+        let vdsa = self.vdsas.get(vdsa);
+        let Some(line) = vdsa.and_then(|vdsa| vdsa.lines.get(vector)) else {
+            return;
+        };
+        line.raised.add_shared();
+        if let Some((vcpu, vector)) = line.route()
+            && let Some(door) = self.vcpus.get(vcpu)
+        {
+            door.completions.add_shared();
+            door.deliver(Delivery::Fixed(vector));
+        }
+    }
+
+    /// A batch of Weir's own, of `vdsa`, has ended. The first virtual processor looks
+    /// after it.
+    #[inline]
+    pub fn batch_ended(&self, vdsa: usize) {
+        if let Some(vdsa) = self.vdsas.get(vdsa) {
+            vdsa.has_batch.store(true, Ordering::Release);
+        }
+        let [first, ..] = &self.vcpus;
+        first.ask_to_serve_vdsas();
+    }
+
+    /// Carries what one of the guest's processors or devices sends.
+    pub fn send(&self, ipi: &Ipi) {
+        for index in ipi.targets.iter() {
+            if let Some(door) = self.vcpus.get(index) {
+                door.deliver(ipi.delivery);
+            }
+        }
+    }
+
+    /// What a message of a device brings, as the guest wrote it.
+    pub fn message(&self, message: vdsa::Message) -> Option<Ipi> {
+        self::message(message.address.into(), message.data, self.count_vcpus())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_not_connected_leads_nowhere() {
+        let line = Line::new();
+        assert_eq!(line.route(), None);
+        line.connect(Some((3, 0x51)));
+        assert_eq!(line.route(), Some((3, 0x51)));
+        line.connect(Some((0, 0)));
+        assert_eq!(line.route(), Some((0, 0)));
+        line.connect(None);
+        assert_eq!(line.route(), None);
+    }
+}
