@@ -18,12 +18,22 @@ pub trait Device {
     fn write(&mut self, offset: usize, len_bytes: usize, value: u64);
 }
 
-/// The registers of a device that the test holds too.
-#[derive(Clone, Debug)]
+/// The registers of a device that the test holds too. Copies are the same registers.
+#[derive(Debug)]
 pub struct FakeRegisters<D> {
     device: Rc<RefCell<D>>,
     len_bytes: usize,
     log: Log,
+}
+
+impl<D> Clone for FakeRegisters<D> {
+    fn clone(&self) -> Self {
+        Self {
+            device: Rc::clone(&self.device),
+            len_bytes: self.len_bytes,
+            log: self.log.clone(),
+        }
+    }
 }
 
 impl<D: Device> FakeRegisters<D> {

@@ -81,6 +81,17 @@ impl Memory {
         state.device.get(&address).copied().unwrap_or(0)
     }
 
+    /// The word at `address` as a device sees it that looks into the CPU's caches, as
+    /// some do for a part of their accesses.
+    ///
+    /// # Panics
+    /// If no page in use is there: no device may look there.
+    pub fn snoop(&self, address: u64) -> u64 {
+        let state = self.state.borrow();
+        state.assert_in_use(address);
+        state.cpu.get(&address).copied().unwrap_or(0)
+    }
+
     /// A device writes a word to `address`; what devices write is always coherent.
     ///
     /// # Panics
@@ -206,6 +217,7 @@ mod tests {
         let address = pages.word_address(PAGE_WORDS).as_u64();
         pages.write_word(PAGE_WORDS, 5);
         assert_eq!(memory.device_read(address), 0);
+        assert_eq!(memory.snoop(address), 5);
         pages.write_back(PAGE_WORDS..PAGE_WORDS + 1);
         assert_eq!(memory.device_read(address), 5);
         memory.device_write(address, 6);
