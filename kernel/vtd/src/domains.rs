@@ -73,8 +73,7 @@ impl<R: Registers, P: DmaPages, C: Clock> RemappingUnit<R, P, C> {
         self.domain_mut(domain)?.table.map(frames, mapping)?;
         // A unit in caching mode has heard that nothing was there; of the first stage
         // it does not cache that. [VT-d 5.10, 6.1 "Caching Mode"]
-        let is_cached = self.capabilities.cap.cm() && self.capabilities.stage == Stage::Second;
-        if is_cached {
+        if self.caches_absence() && self.capabilities.stage == Stage::Second {
             self.forget_pages(domain, mapping.iova, mapping.len_bytes)?;
         }
         Ok(())

@@ -55,6 +55,8 @@ pub struct RemappingUnit<R, P, C> {
     pub(crate) capabilities: Capabilities,
     pub(crate) tables: ManuallyDrop<Tables<P>>,
     leftovers: Leftovers,
+    /// The unit was told where the root table is.
+    has_root: bool,
 }
 
 /// The tables of a unit, and the books about them.
@@ -106,6 +108,7 @@ impl<R: Registers, P: DmaPages, C: Clock> RemappingUnit<R, P, C> {
             capabilities,
             tables: ManuallyDrop::new(tables),
             leftovers: Leftovers::default(),
+            has_root: false,
         };
         let nothing = unit.create_domain(frames)?;
         assert_eq!(nothing, Self::NOTHING);
@@ -144,6 +147,7 @@ impl<R: Registers, P: DmaPages, C: Clock> RemappingUnit<R, P, C> {
         self.control.registers.write(RTADDR, root);
         self.control
             .write_command(|command| command.with_srtp(true), |status| status.rtps())?;
+        self.has_root = true;
         // With ESRTPS the unit has done that itself; once more does no harm.
         self.invalidate(&invalidation::everything())?;
         self.control
@@ -202,11 +206,20 @@ impl<R: Registers, P: DmaPages, C: Clock> RemappingUnit<R, P, C> {
     /// entries has to hear of it. With emulated units alone, so it need not be fast.
     /// [VT-d 5.10, 6.1 "Caching Mode"]
     pub(crate) fn announce_entry(&mut self) -> Result<(), Error> {
-        if self.capabilities.cap.cm() {
+        if self.caches_absence() {
             self.invalidate(&invalidation::everything())
         } else {
             Ok(())
         }
+    }
+
+    /// Whether the unit may have cached that an entry of its tables is not there. Before
+    /// it was told of them it cannot have done so; it may also be in legacy mode still,
+    /// in which it refuses PASID-cache invalidations.
+    /// [VT-d 5.10, 6.5.2.11 "Hardware Handling of Queued Invalidation Interface Errors",
+    /// Table 26]
+    pub(crate) fn caches_absence(&self) -> bool {
+        self.capabilities.cap.cm() && self.has_root
     }
 }
 

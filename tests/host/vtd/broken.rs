@@ -8,7 +8,7 @@ use vtd::{Error, Iova, RegisterName, RemappingUnit, Route};
 
 use crate::hardware::{CFI, Hardware, ICE, IQE, IRE, ITE, QIE, SIRTP, SRTP, TE};
 use crate::lab::{
-    DSA, FIRST, KINDS, Lab, Machine, PAGE, SECOND, SERVER, TIMEOUT, WINDOW, pasid, setup,
+    CACHING, DSA, FIRST, KINDS, Lab, Machine, PAGE, SECOND, SERVER, TIMEOUT, WINDOW, pasid, setup,
 };
 
 const ROUTE: Route = Route {
@@ -314,7 +314,7 @@ fn a_unit_that_is_gone_is_noticed_wherever_it_goes() {
         "the IOMMU is gone: CAP_REG reads as ones"
     );
 
-    for kind in [SECOND, FIRST, SERVER] {
+    for kind in [SECOND, FIRST, SERVER, CACHING] {
         let mut seen = Vec::new();
         for accesses in 0.. {
             let log = Log::new();

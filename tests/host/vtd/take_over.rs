@@ -7,7 +7,10 @@ use x86_64::PhysAddr;
 use hwio::FrameSource;
 
 use crate::hardware::{CFI, IM, IQE, IRE, ITE, PFO, QIE, SIRTP, SRTP, TE, at};
-use crate::lab::{DSA, FIRST, HALF, KINDS, Kind, Machine, OTHER, PAGE, SECOND, SERVER, pasid};
+use crate::lab::{
+    CACHING, CACHING_FIRST, DSA, FIRST, HALF, KINDS, Kind, Machine, OTHER, PAGE, SECOND, SERVER,
+    pasid,
+};
 
 /// Whatever was cached before leads to this.
 const SECRET: u64 = 0x5ec4_e000;
@@ -202,7 +205,7 @@ fn region(source: SourceId, base: u64, limit: u64) -> ReservedRegion {
 
 #[test]
 fn reserved_regions_are_reached_at_their_own_addresses() {
-    for kind in [SECOND, FIRST, SERVER, HALF] {
+    for kind in KINDS {
         let mut machine = Machine::new(kind);
         let regions = [
             region(DSA, 0x7b80_0000, 0x7fff_ffff),
@@ -246,7 +249,7 @@ fn reserved_regions_are_reached_at_their_own_addresses() {
 /// does not stop. (Where the mode has to change, it is the gap that lets it through.)
 #[test]
 fn a_reserved_region_is_reached_as_soon_as_translation_is_on() {
-    for kind in [SECOND, FIRST, SERVER] {
+    for kind in [SECOND, FIRST, SERVER, CACHING, CACHING_FIRST] {
         let mut machine = Machine::new(kind);
         machine.hardware.borrow_mut().probe = Some(((0x20, None), 0x1000));
         let unit = machine
