@@ -189,22 +189,24 @@ fn the_demo_takes_a_device_as_a_virtual_one_is() -> Result<(), Box<dyn Error>> {
 
 #[test]
 fn the_demo_notices_work_that_was_not_done() -> Result<(), Box<dyn Error>> {
-    let demo = ("guest_demo", "seconds=2");
+    let demo = ("guest_demo", "seconds=2 limit=1");
     let run = Run::of("fault", demo, CHECK.0, &[], "bytes copied", |machine| {
         let command = json!("dma-fault 1");
         Ok(machine.control()?.set(DSA0, "control", &command)?)
     })?;
     assert_eq!(run.status, Some(BAD), "{:#?}", run.lines);
-    assert!(run.reported("Failed") > 0, "{:#?}", run.lines);
-    run.assert_line("demo: FAILED");
+    // A write that was lost may have been that of the completion record.
+    let is_stuck = run.lines.iter().any(|line| line.contains("STUCK"));
+    assert!(run.reported("Failed") > 0 || is_stuck, "{:#?}", run.lines);
     Ok(())
 }
 
 #[test]
-fn the_demo_notices_a_lost_interrupt() -> Result<(), Box<dyn Error>> {
+fn the_demo_notices_lost_interrupts() -> Result<(), Box<dyn Error>> {
     let demo = ("guest_demo", "seconds=1 limit=1");
     let run = Run::of("lost", demo, CHECK.0, &[], "bytes copied", |machine| {
-        let command = json!("lose-interrupts 1");
+        // One alone may be one of several that come together, where none is missed.
+        let command = json!("lose-interrupts 100");
         Ok(machine.control()?.set(DSA0, "control", &command)?)
     })?;
     assert_eq!(run.status, Some(BAD), "{:#?}", run.lines);

@@ -49,6 +49,8 @@ pub mod interrupts;
 #[cfg(target_os = "none")]
 pub mod memory;
 #[cfg(target_os = "none")]
+mod mmio;
+#[cfg(target_os = "none")]
 mod paging;
 #[cfg(target_os = "none")]
 mod pass_through;

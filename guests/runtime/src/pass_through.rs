@@ -13,7 +13,7 @@ use hwspec::vtd::{
 
 use crate::clock;
 use crate::memory::{Buffer, PAGE_SIZE};
-use crate::pci::window;
+use crate::mmio::Window;
 
 /// Where the box has it.
 const BASE: u64 = 0xfed9_0000;
@@ -58,7 +58,7 @@ pub(crate) fn enable(device: SourceId) -> bool {
     // The tables stay for good.
     core::mem::forget([root, contexts, directory, table]);
 
-    let mut registers = window(BASE, PAGE_SIZE as u64);
+    let mut registers = Window::new(BASE, PAGE_SIZE as u64);
     let pointer = Rtaddr::new()
         .with_ttm(TranslationTableMode::SCALABLE)
         .with_rta(root_page);

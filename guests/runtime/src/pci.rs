@@ -1,17 +1,11 @@
 //! PCI configuration space, in memory.
-#![expect(
-    unsafe_code,
-    reason = "registers at the address of configuration space"
-)]
 
-use core::ptr::NonNull;
-
-use hwio::{Mmio, Registers};
+use hwio::Registers;
 use hwspec::pci::{
     self, CAPABILITIES_POINTER, CONFIGURATION_SPACE_SIZE, Command, DEVICE_ID, SourceId, VENDOR_ID,
 };
 
-use crate::paging;
+use crate::mmio::Window;
 
 /// What a memory BAR says below the address.
 const BAR_TYPE: u64 = 0xf;
@@ -20,22 +14,12 @@ const MAX_CAPABILITIES: usize = 48;
 /// The same of the extended ones.
 const MAX_EXTENDED_CAPABILITIES: usize = 480;
 
-/// Registers at a physical address.
-pub(crate) fn window(base: u64, size: u64) -> Mmio {
-    paging::map(base, size);
-    let at = NonNull::new(base as *mut u8).expect("no device is at 0");
-    // SAFETY: 1. Mapped one to one and uncached, for good: devices are above 3 GiB or
-    // were mapped just now. 2. Each driver asks for its own. 3. What the device does to
-    // memory is up to who names addresses to it.
-    unsafe { Mmio::new(at, usize::try_from(size).expect("64-bit")) }
-}
-
 /// One function's configuration space.
 #[derive(Debug)]
 pub(crate) struct Function {
     pub(crate) id: SourceId,
     pub(crate) address: u64,
-    pub(crate) registers: Mmio,
+    pub(crate) registers: Window,
 }
 
 impl Function {
@@ -49,7 +33,7 @@ impl Function {
                 Self {
                     id,
                     address,
-                    registers: window(address, CONFIGURATION_SPACE_SIZE as u64),
+                    registers: Window::new(address, CONFIGURATION_SPACE_SIZE as u64),
                 }
             })
             .filter(|function| {

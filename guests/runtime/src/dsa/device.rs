@@ -5,7 +5,7 @@ use core::fmt;
 use core::ops::Range;
 use core::time::Duration;
 
-use hwio::{Mmio, Registers};
+use hwio::Registers;
 use hwspec::dsa::{
     CMD, CMDCAP, CMDSTATUS, Cmd, CommandCode, CommandError, DeviceState, GENCAP, GENCFG, GENCTRL,
     GENSTS, GenCtrl, GenSts, GroupConfig, GroupFlags, INTCAUSE, IntCause, MsixPermission,
@@ -19,8 +19,9 @@ use hwspec::pci::{
 };
 
 use super::{Instruction, Portal};
+use crate::mmio::Window;
 use crate::options::{BadNumber, Options};
-use crate::pci::{Function, window};
+use crate::pci::Function;
 use crate::{Features, Guest, clock, interrupts, pass_through};
 
 /// Sapphire Rapids and later.
@@ -159,7 +160,7 @@ pub struct Queue {
 #[derive(Debug)]
 pub struct Device {
     function: Function,
-    registers: Mmio,
+    registers: Window,
     bar0: (u64, u64),
     bar2: (u64, u64),
     queues: Vec<Queue>,
@@ -198,14 +199,14 @@ impl Device {
         function.set_enabled(true);
         let mut device = Self {
             function,
-            registers: window(bar0.0, bar0.1),
+            registers: Window::new(bar0.0, bar0.1),
             bar0,
             bar2,
             queues: Vec::new(),
             makes_shared,
         };
         // Portals are submitted to, never read or written as registers.
-        let _portals = window(bar2.0, bar2.1);
+        let _portals = Window::new(bar2.0, bar2.1);
         device.start(guest.features, pasids)?;
         Ok(device)
     }
