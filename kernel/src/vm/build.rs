@@ -398,7 +398,7 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
         let mut backing = Backing {
             client: Some(client),
             pasids: held.pasids.iter().map(|&(pasid, _)| pasid).collect(),
-            queues: self.backing_queues(held.accelerator)?,
+            queues: self.backing_queues(held.accelerator, &defaults)?,
             window,
             guest: self.blueprint.number,
             vdsa: self.index,
@@ -503,14 +503,16 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
     fn backing_queues(
         &self,
         accelerator: &Accelerator,
+        defaults: &[Pasid],
     ) -> Result<ArrayVec<BackingQueue, { vdsa::MAX_QUEUES }>, BuildError> {
         let mut queues = ArrayVec::new();
-        for queue in self.vdsa.queues.iter().take(vdsa::MAX_QUEUES) {
+        for (queue, &pasid) in self.vdsa.queues.iter().zip(defaults) {
             let physical = queue.physical.index;
             let portal = accelerator.portal(physical);
             queues.push(BackingQueue {
                 physical,
                 is_exclusive: queue.physical.mode == Mode::Dedicated,
+                stand_in: is_stand_in(queue).then_some(pasid),
                 portal: portal.ok_or(BuildError::NoPortal(physical))?,
                 direct: match policy(queue) {
                     Policy::Direct => Some(direct_pages(accelerator, physical)?),
@@ -555,6 +557,11 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
         }
         Ok(shapes)
     }
+}
+
+/// Whether the queue is dedicated where the guest has a shared one.
+fn is_stand_in(queue: &VirtualQueuePlan) -> bool {
+    queue.mode == Mode::Shared && queue.physical.mode == Mode::Dedicated
 }
 
 /// What the guest's unlimited and limited portal pages are.
@@ -616,8 +623,11 @@ fn ram<F: Format>(space: &Space<F>) -> Vec<Mapping> {
 /// there are vectors for them. Batches of others are looked for from time to time.
 fn allocate_pasid_handles(backing: &Backing, pairs: &mut [PasidPair]) -> Result<(), BuildError> {
     let last = u8::try_from(client::MAX_VECTORS).unwrap_or(u8::MAX);
+    // Where a dedicated queue stands in for a shared one, batches have its PASID.
+    let stand_in = backing.queues.iter().find_map(|queue| queue.stand_in);
     for (vector, pair) in (FIRST_PASID_VECTOR..last).zip(pairs) {
-        pair.batch_handle = Some(allocate_batch_handle(backing, vector, pair.host)?);
+        let pasid = stand_in.unwrap_or(pair.host);
+        pair.batch_handle = Some(allocate_batch_handle(backing, vector, pasid)?);
     }
     Ok(())
 }

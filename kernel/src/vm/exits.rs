@@ -197,7 +197,9 @@ impl<B: Backend> Context<'_, B> {
         vcpu.skip(Exit::Halt);
         let priority = vcpu.task_priority();
         let next = self.apic.highest(&self.door.pending, priority);
-        if next.is_some() || !self.held.is_empty() {
+        // With interrupts off only an NMI wakes it.
+        let can_take = vcpu.can_take_interrupt();
+        if self.held.nmi || can_take && (next.is_some() || self.held.interrupt.is_some()) {
             return Next::Enter;
         }
         *self.activity = Activity::Halted;

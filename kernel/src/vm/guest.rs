@@ -9,7 +9,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use arrayvec::ArrayString;
 use spin::Mutex;
 
-use crate::arch::features::features;
 use crate::platform::memory_map::SERIAL_PORT;
 use crate::platform::pci_bus::{PciBus, read_absent};
 use crate::platform::serial_port::{Input, Output, PORTS, SerialPort};
@@ -155,11 +154,6 @@ impl<B: Backend> Guest<B> {
         self.doors()
             .map(|door| Exits::get(&door.exits, reason))
             .sum()
-    }
-
-    /// Whether ENQCMD and ENQCMDS work, by the processor or by us.
-    pub(super) fn has_enqcmd(&self) -> bool {
-        features().stores.enqcmd()
     }
 
     /// Ends it. Its first ending counts.

@@ -67,6 +67,9 @@ pub struct BackingQueue {
     pub physical: u8,
     /// The guest is the only one who has it.
     pub is_exclusive: bool,
+    /// It is dedicated where the guest has a shared one, and has this PASID whatever the
+    /// guest names: all of the guest's lead to the same memory.
+    pub stand_in: Option<Pasid>,
     /// The way to it for Weir.
     pub portal: QueuePortal,
     /// The pages that the guest itself may write to: unlimited and limited IMS portal.
@@ -437,6 +440,15 @@ impl Backing {
         QueueIndex::new(queues.position(|queue| queue.physical == physical)?)
     }
 
+    /// The PASID that the device compares with that of a vector's slot, where the guest's
+    /// own choice is `pasid`.
+    fn slot_pasid(&self, vector: u16, pasid: Pasid) -> Pasid {
+        let count = self.queues.len().max(1);
+        let queue = usize::from(vector.saturating_sub(1)) % count;
+        let queue = self.queues.get(queue);
+        queue.and_then(|queue| queue.stand_in).unwrap_or(pasid)
+    }
+
     fn queue(&self, queue: QueueIndex) -> Option<&BackingQueue> {
         self.queues.get(queue.index())
     }
@@ -533,6 +545,7 @@ impl Host for Surroundings<'_> {
     }
 
     fn set_slot_pasid(&mut self, vector: u16, pasid: Pasid) {
+        let pasid = self.backing.slot_pasid(vector, pasid);
         self.with_client(|client| client.set_vector_pasid(client_vector(vector), pasid));
     }
 
@@ -596,7 +609,7 @@ impl Host for Surroundings<'_> {
             },
             Request::AllocateHandle { vector, pasid } => client::Request::AllocateVector {
                 vector: client_vector(vector),
-                pasid,
+                pasid: backing.slot_pasid(vector, pasid),
                 cpu: backing.processor,
                 target: GuestTarget {
                     vm: u16::try_from(backing.guest).unwrap_or(u16::MAX),

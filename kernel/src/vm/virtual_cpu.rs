@@ -116,7 +116,11 @@ impl<B: Backend> VirtualCpu<B> {
     fn has_interrupt(&mut self, now: u64) -> bool {
         self.expire_timer(now);
         let priority = self.vcpu.task_priority();
-        !self.held.is_empty() || self.apic.highest(&self.door.pending, priority).is_some()
+        let pending = &self.door.pending;
+        let is_next =
+            |held: Option<u8>| held.is_some() || self.apic.highest(pending, priority).is_some();
+        // Halted with interrupts off, only an NMI wakes it.
+        self.held.nmi || self.vcpu.can_take_interrupt() && is_next(self.held.interrupt)
     }
 
     /// When its timer is to fire, in ticks of the time-stamp counter.

@@ -47,7 +47,8 @@ impl<B: Backend> Context<'_, B> {
         let guest = GuestCpu {
             index: u32::try_from(self.index).unwrap_or(0),
             count: u32::try_from(self.guest.count_vcpus).unwrap_or(1),
-            has_enqcmd: self.guest.has_enqcmd(),
+            // By the processor, or by us where it has no such instruction.
+            has_enqcmd: true,
             tsc_hz: clock::tsc_hz(),
             cr4: vcpu.paging().cr4,
             xcr0: vcpu.xcr0(),

@@ -91,7 +91,6 @@ impl<B: Backend> Context<'_, B> {
                 source,
                 destination,
             } = instruction.operation
-            && self.guest.has_enqcmd()
         {
             return self.submit_emulated(vcpu, kind, source, destination, instruction.length);
         }
