@@ -24,6 +24,10 @@ use crate::acpi::dmar::{Scope, ScopeKind};
 use crate::acpi::mcfg::Allocation;
 use crate::mm::PhysRange;
 
+/// Devices of a bus, and functions of a device.
+const DEVICES: u8 = 32;
+const FUNCTIONS: usize = 8;
+
 /// A capability takes at least four of the 192 bytes for them.
 const MAX_CAPABILITIES: usize = 48;
 /// An extended capability takes at least four of the 3,840 bytes for them.
@@ -105,6 +109,22 @@ impl<R: Registers> Ecam<R> {
             start_bus: allocation.start_bus,
             end_bus: allocation.end_bus,
             registers,
+        }
+    }
+
+    /// Finds the functions of a bus. Most buses are empty, so this looks at nothing but
+    /// the vendor ids until there is something.
+    fn enumerate_bus(&mut self, bus: u8, functions: &mut Vec<Function>) {
+        let first = SourceId::new().with_bus(bus);
+        let Some(base) = self.config(first).map(|config| config.base) else {
+            return;
+        };
+        let stride = FUNCTIONS * CONFIGURATION_SPACE_SIZE;
+        let places = (base..self.registers.len_bytes()).step_by(stride);
+        for (device, at) in (0..DEVICES).zip(places) {
+            if self.registers.read_raw::<u16>(at + VENDOR_ID.offset()) != VENDOR_ID_NONE {
+                enumerate_device(self, bus, device, functions);
+            }
         }
     }
 
@@ -294,9 +314,7 @@ impl<R: Registers> Pci<R> {
         let mut functions = Vec::new();
         for space in &mut spaces {
             for bus in space.start_bus..=space.end_bus {
-                for device in 0..32 {
-                    enumerate_device(space, bus, device, &mut functions);
-                }
+                space.enumerate_bus(bus, &mut functions);
             }
         }
         Self { spaces, functions }

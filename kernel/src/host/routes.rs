@@ -80,10 +80,13 @@ impl Target {
     /// | bits | guest | host |
     /// |---|---|---|
     /// | 63:62 | 3 | 2 |
+    /// | 55:48 | accelerator | 0 accelerator, 1 IOMMU |
     /// | 47:32 | guest | |
-    /// | 31:24 | accelerator | 0 accelerator, 1 IOMMU |
-    /// | 16 | 0 vector, 1 batch | |
-    /// | 15:0 | vector or queue | number |
+    /// | 31:16 | vector or queue | number |
+    /// | 0 | 0 vector, 1 batch | |
+    ///
+    /// Which is also how a [`GuestTarget`] lies in a register, so that unpacking it is
+    /// hardly any work.
     const fn pack(self) -> u64 {
         match self {
             Self::Guest(target) => {
@@ -92,33 +95,34 @@ impl Target {
                     Completion::Batch(number) => (1, number),
                 };
                 GUEST
+                    | (target.device as u64) << 48
                     | (target.vm as u64) << 32
-                    | (target.device as u64) << 24
-                    | kind << 16
-                    | number as u64
+                    | (number as u64) << 16
+                    | kind
             }
-            Self::Host(HostTarget::Accelerator(number)) => HOST | number as u64,
-            Self::Host(HostTarget::Iommu(number)) => HOST | 1 << 24 | number as u64,
+            Self::Host(HostTarget::Accelerator(number)) => HOST | (number as u64) << 16,
+            Self::Host(HostTarget::Iommu(number)) => HOST | 1 << 48 | (number as u64) << 16,
         }
     }
 
     /// The reverse of [`pack`](Self::pack); nothing if the word holds no target.
     #[inline]
     const fn unpack(word: u64) -> Option<Self> {
-        let bytes = word.to_le_bytes();
-        let [low, high, flags, kind, vm_low, vm_high, ..] = bytes;
-        let number = u16::from_le_bytes([low, high]);
+        let [flags, _, low, high, vm_low, vm_high, device, _] = word.to_le_bytes();
         match word & KIND {
-            GUEST => Some(Self::Guest(GuestTarget {
-                vm: u16::from_le_bytes([vm_low, vm_high]),
-                device: kind,
-                completion: if flags & 1 == 0 {
-                    Completion::Vector(number)
-                } else {
-                    Completion::Batch(number)
-                },
-            })),
-            HOST if kind == 0 => Some(Self::Host(HostTarget::Accelerator(low))),
+            GUEST => {
+                let number = u16::from_le_bytes([low, high]);
+                Some(Self::Guest(GuestTarget {
+                    vm: u16::from_le_bytes([vm_low, vm_high]),
+                    device,
+                    completion: if flags & 1 == 0 {
+                        Completion::Vector(number)
+                    } else {
+                        Completion::Batch(number)
+                    },
+                }))
+            }
+            HOST if device == 0 => Some(Self::Host(HostTarget::Accelerator(low))),
             HOST => Some(Self::Host(HostTarget::Iommu(low))),
             _ => None,
         }
@@ -290,8 +294,14 @@ impl Routes {
     }
 }
 
-static ROUTES: Once<Routes> = Once::new();
-static HANDLERS: Once<Handlers> = Once::new();
+static INSTALLED: Once<Installed> = Once::new();
+
+/// What an interrupt needs.
+#[derive(Debug)]
+struct Installed {
+    routes: Routes,
+    handlers: Handlers,
+}
 
 /// Who takes the interrupts of devices. Both are called on the processor to which
 /// the interrupt came, with interrupts off: they may not wait, allocate, or take a
@@ -305,16 +315,17 @@ pub(super) struct Handlers {
 /// Makes the table for the processors that run, and takes the interrupts of
 /// devices from now on.
 pub(super) fn start(handlers: Handlers) -> &'static Routes {
-    let quarantine = clock::ticks(QUARANTINE_NS);
-    let routes = ROUTES.call_once(|| Routes::new(percpu::all().len(), quarantine));
-    HANDLERS.call_once(|| handlers);
+    let installed = INSTALLED.call_once(|| Installed {
+        routes: Routes::new(percpu::all().len(), clock::ticks(QUARANTINE_NS)),
+        handlers,
+    });
     trap::set_device_handler(device_interrupt);
-    routes
+    &installed.routes
 }
 
 /// The handler of [`DEVICE_VECTORS`].
 fn device_interrupt(vector: u8) {
-    let (Some(routes), Some(handlers)) = (ROUTES.get(), HANDLERS.get()) else {
+    let Some(Installed { routes, handlers }) = INSTALLED.get() else {
         return;
     };
     match routes.target(percpu::current().index, vector) {
@@ -345,12 +356,12 @@ mod tests {
 
     #[test]
     fn targets_are_packed_as_the_table_says() {
-        assert_eq!(GUEST_TARGET.pack(), 0xc000_1234_5600_789a);
-        assert_eq!(BATCH_TARGET.pack(), 0xc000_0001_0001_0007);
+        assert_eq!(GUEST_TARGET.pack(), 0xc056_1234_789a_0000);
+        assert_eq!(BATCH_TARGET.pack(), 0xc000_0001_0007_0001);
         let accelerator = Target::Host(HostTarget::Accelerator(3));
-        assert_eq!(accelerator.pack(), 0x8000_0000_0000_0003);
+        assert_eq!(accelerator.pack(), 0x8000_0000_0003_0000);
         let iommu = Target::Host(HostTarget::Iommu(9));
-        assert_eq!(iommu.pack(), 0x8000_0000_0100_0009);
+        assert_eq!(iommu.pack(), 0x8001_0000_0009_0000);
         for target in [GUEST_TARGET, BATCH_TARGET, accelerator, iommu] {
             assert_eq!(Target::unpack(target.pack()), Some(target));
         }

@@ -25,7 +25,7 @@ use alloc::vec::Vec;
 
 use boot_suites::Suite;
 use dsa::{Plan, QueueMode, QueueShape};
-use kernel::arch::Handover;
+use kernel::arch::{Handover, clock};
 use kernel::host::Host;
 use kernel::host::accelerator::Accelerator;
 use kernel::mm::frames;
@@ -41,10 +41,12 @@ pub(crate) const SHARED: u8 = 2;
 
 fn run(handover: Handover) -> ! {
     let (mut suite, machine) = Suite::start("accelerator", handover);
+    let start = clock::now();
     let host = match Host::bring_up(&machine, owner::take_interrupt) {
         Ok(host) => host,
         Err(error) => refuse(&error),
     };
+    suite.show("bring_up_ticks", clock::now().wrapping_sub(start));
     suite.show("accelerators", host.accelerators.len());
     suite.equal("there_is_one", host.accelerators.is_empty(), false);
     for accelerator in &host.accelerators {
