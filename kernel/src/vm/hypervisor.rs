@@ -120,12 +120,13 @@ impl<B: Backend> Hypervisor<B> {
             last: None,
             failure: None,
         };
+        let slice_ns = u64::from(plan.slice_ms) * 1_000_000;
         let records = plan.guests.iter().map(record).collect();
         let hypervisor: &'static Self = Box::leak(Box::new(Self {
             host,
             plan,
             bundle,
-            processors: Processors::new(),
+            processors: Processors::new(slice_ns),
             records: Mutex::new(records),
         }));
         assert!(!INSTANCE.is_completed(), "there is one hypervisor");

@@ -8,25 +8,25 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use spin::Mutex;
+use spin::{Mutex, Once};
 use x86_64::instructions::interrupts;
 
-use crate::arch::clock;
 use crate::arch::percpu::{self, PerCpu};
+use crate::arch::{clock, trap};
 use crate::virt::backend::Backend;
 
 use super::virtual_cpu::VirtualCpu;
 
-/// How long a virtual processor runs before the next on its processor gets its turn,
-/// if there is one.
-pub const SLICE_NS: u64 = 2_000_000;
-
 /// How many virtual processors a processor can have.
 pub const MAX_ON_PROCESSOR: usize = 64;
 
-/// Where the processors keep theirs.
+/// All processors, and how long a virtual processor runs on one of them before the next
+/// gets its turn, if there is one.
 #[derive(Debug)]
-pub struct Processors<B: Backend>(PerCpu<Processor<B>>);
+pub struct Processors<B: Backend> {
+    each: PerCpu<Processor<B>>,
+    slice_ns: u64,
+}
 
 /// What others may reach of one processor.
 #[derive(Debug)]
@@ -34,8 +34,6 @@ struct Processor<B: Backend> {
     /// Virtual processors on their way here. Locked for a moment by whoever brings one;
     /// nothing else is locked meanwhile.
     arrivals: Mutex<Vec<Box<VirtualCpu<B>>>>,
-    /// The local timer has fired.
-    timer_fired: AtomicBool,
     /// How many virtual processors are here.
     count: AtomicU64,
 }
@@ -71,6 +69,16 @@ impl Turn<'_> {
     }
 }
 
+/// Whether the local timer has fired since somebody looked, by processor.
+static TIMER_FIRED: Once<PerCpu<AtomicBool>> = Once::new();
+
+/// The timer of this processor has fired.
+fn timer_fired() {
+    if let Some(flags) = TIMER_FIRED.get() {
+        flags.here().store(true, Ordering::Relaxed);
+    }
+}
+
 /// What is done beside running guests, on the boot processor.
 pub trait Housekeeping {
     /// Does a bounded amount of it.
@@ -92,13 +100,15 @@ impl Housekeeping for NoHousekeeping {
 }
 
 impl<B: Backend> Processors<B> {
-    /// One for each processor.
-    pub fn new() -> Self {
-        Self(PerCpu::new(|_| Processor {
+    /// One for each processor, with slices of so many nanoseconds.
+    pub fn new(slice_ns: u64) -> Self {
+        TIMER_FIRED.call_once(|| PerCpu::new(|_| AtomicBool::new(false)));
+        trap::set_timer_handler(timer_fired);
+        let each = PerCpu::new(|_| Processor {
             arrivals: Mutex::new(Vec::with_capacity(MAX_ON_PROCESSOR)),
-            timer_fired: AtomicBool::new(false),
             count: AtomicU64::new(0),
-        }))
+        });
+        Self { each, slice_ns }
     }
 
     /// The processor with the fewest virtual ones.
@@ -109,7 +119,7 @@ impl<B: Backend> Processors<B> {
 
     /// How many virtual processors are on processor `index`.
     pub fn count(&self, index: usize) -> u64 {
-        self.0.of(index).count.load(Ordering::Relaxed)
+        self.each.of(index).count.load(Ordering::Relaxed)
     }
 
     /// Puts a virtual processor on the processor that its door names.
@@ -118,7 +128,7 @@ impl<B: Backend> Processors<B> {
     /// If that is full, with the virtual processor.
     pub fn place(&self, vcpu: Box<VirtualCpu<B>>) -> Result<(), Box<VirtualCpu<B>>> {
         let index = vcpu.door.processor();
-        let processor = self.0.of(index);
+        let processor = self.each.of(index);
         let mut arrivals = processor.arrivals.lock();
         if self.count(index) >= MAX_ON_PROCESSOR as u64 {
             return Err(vcpu);
@@ -132,14 +142,13 @@ impl<B: Backend> Processors<B> {
         Ok(())
     }
 
-    /// The timer of this processor has fired.
-    pub fn timer_fired(&self) {
-        self.0.here().timer_fired.store(true, Ordering::Relaxed);
-    }
-
     /// Runs virtual processors on this processor, for ever.
+    ///
+    /// # Panics
+    /// Never: there is a flag for each processor.
     pub fn run(&self, mut housekeeping: impl Housekeeping) -> ! {
-        let processor = self.0.here();
+        let processor = self.each.here();
+        let timer_fired = TIMER_FIRED.get().expect("there is a flag for each").here();
         let mut row: Vec<Box<VirtualCpu<B>>> = Vec::with_capacity(MAX_ON_PROCESSOR);
         let mut next = 0;
         loop {
@@ -150,10 +159,10 @@ impl<B: Backend> Processors<B> {
             let now = clock::now();
             match choose(&mut row, &mut next, now) {
                 Some(index) => {
-                    let slice = clock::ticks(SLICE_NS.min(housekeeping.interval_ns()));
+                    let slice = clock::ticks(self.slice_ns.min(housekeeping.interval_ns()));
                     let turn = Turn {
                         end: now.wrapping_add(slice),
-                        timer_fired: &processor.timer_fired,
+                        timer_fired,
                     };
                     if let Some(vcpu) = row.get_mut(index) {
                         vcpu.run(&turn);
@@ -177,12 +186,6 @@ impl<B: Backend> Processors<B> {
                 index += 1;
             }
         }
-    }
-}
-
-impl<B: Backend> Default for Processors<B> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -218,5 +221,4 @@ fn idle<B: Backend>(
         interrupts::enable_and_hlt();
         interrupts::disable();
     }
-    processor.timer_fired.store(false, Ordering::Relaxed);
 }
