@@ -111,13 +111,16 @@ impl fmt::Display for Fault {
 }
 
 impl<R: Registers, P: DmaPages, C: Clock> RemappingUnit<R, P, C> {
-    /// Lets the unit interrupt a CPU when it records a fault. The message is not
-    /// remapped.
+    /// Lets the unit interrupt a CPU when it records a fault, or another CPU from now on.
+    /// The message is not remapped.
     ///
     /// [VT-d 5.10, 5.1.6.2 "Programming in Intel 64 x2APIC Mode"]
     pub fn enable_fault_events(&mut self, route: Route) {
         let registers = &mut self.control.registers;
         let [low, ..] = route.apic_id.to_le_bytes();
+        // An event that comes meanwhile stays pending: no message is half the old one.
+        // [VT-d 5.10, 11.4.7.2 "Fault Event Control Register", IM and IP]
+        registers.modify(FECTL, |event| event.with_im(true));
         registers.write(FEDATA, EventData::new().with_vector(route.vector));
         registers.write(FEADDR, EventAddress::new().with_destination_7_0(low));
         registers.write(FEUADDR, route.apic_id & !0xff);

@@ -195,6 +195,20 @@ fn an_event_goes_to_the_cpu_that_was_asked_for() {
     assert_eq!(lab.hardware.borrow().fectl, 0);
 }
 
+/// Moved to another CPU, events are off until all of the message is there; the hardware
+/// says so if they are not. None is lost.
+#[test]
+fn events_move_from_cpu_to_cpu_as_a_whole() {
+    let mut lab = Lab::new(SECOND);
+    let route = |apic_id, vector| Route { apic_id, vector };
+    lab.unit.enable_fault_events(route(0x101, 0x31));
+    lab.unit.enable_fault_events(route(0x202, 0x42));
+    lab.write_plain(OTHER, 0x1000).unwrap_err();
+    let event = (0x200, 0xfee0_2000, 0x42);
+    assert_eq!(lab.hardware.borrow().events, [event]);
+    assert_eq!(lab.hardware.borrow().fectl, 0);
+}
+
 /// Other bits of the status register hold events back as well.
 #[test]
 fn errors_of_the_queue_that_are_nobodys_do_not_hold_events_back() {

@@ -348,9 +348,17 @@ impl Hardware {
             at::RTADDR => self.rtaddr = value,
             at::FSTS => self.acknowledge_status(low()),
             at::FECTL => self.write_event_control(low()),
-            at::FEDATA => self.fedata = value,
-            at::FEADDR => self.feaddr = value,
-            at::FEUADDR => self.feuaddr = value,
+            at::FEDATA | at::FEADDR | at::FEUADDR => {
+                // An event that comes now would go half here and half there.
+                if self.fectl & IM == 0 {
+                    self.violate("another event message while events are on");
+                }
+                match offset {
+                    at::FEDATA => self.fedata = value,
+                    at::FEADDR => self.feaddr = value,
+                    _ => self.feuaddr = value,
+                }
+            }
             at::PMEN => self.write_protection(low()),
             at::IQT => {
                 // Bit 4 is reserved while descriptors have 256 bits.
