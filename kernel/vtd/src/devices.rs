@@ -1,6 +1,6 @@
 //! Devices, and what their PASIDs lead to.
 
-use hwio::{Clock, DmaPages, FrameSource, Registers};
+use hwio::{Clock, DmaPages, FrameSource, PAGE_SIZE, Registers};
 use hwspec::pci::{Pasid, SourceId};
 use hwspec::vtd::{PasidEntry, PasidEntry0, PasidEntry1, PasidEntry2, Pgtt};
 
@@ -122,7 +122,33 @@ impl<R: Registers, P: DmaPages, C: Clock> RemappingUnit<R, P, C> {
             len_bytes: (region.limit.as_u64() + 1).saturating_sub(base),
             access: Access::ReadWrite,
         };
-        self.map(frames, domain, mapping)
+        match self.map(frames, domain, mapping) {
+            Err(Error::AlreadyMapped(_)) => self.allow_missing_pages(frames, domain, mapping),
+            result => result,
+        }
+    }
+
+    /// Maps those pages of a reserved region that no other region of the device has,
+    /// which would lead to the same addresses.
+    fn allow_missing_pages(
+        &mut self,
+        frames: &mut impl FrameSource<Pages = P>,
+        domain: DomainId,
+        region: Mapping,
+    ) -> Result<(), Error> {
+        for offset in (0..region.len_bytes).step_by(PAGE_SIZE) {
+            let page = Mapping {
+                iova: Iova(region.iova.0 + offset),
+                physical: region.physical + offset,
+                len_bytes: PAGE_SIZE as u64,
+                ..region
+            };
+            match self.map(frames, domain, page) {
+                Ok(()) | Err(Error::AlreadyMapped(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Gives a device tables, with requests without PASID going through `rid_domain`.
