@@ -1,10 +1,12 @@
 //! What bringing a unit up does, step by step.
 
+use std::collections::BTreeSet;
+
 use hwio::fake::Event;
 use vtd::{Leftovers, Stage};
 
 use crate::hardware::{IRE, QIE, SIRTP, SRTP, TE, at};
-use crate::lab::{DSA, KINDS, Machine, OTHER, SECOND, SERVER};
+use crate::lab::{DSA, FIRST, HALF, KINDS, Lab, Machine, OTHER, SECOND, SERVER};
 
 /// Writes to registers, without what goes to memory.
 fn register_writes(events: Vec<Event>) -> Vec<(usize, u64)> {
@@ -110,11 +112,56 @@ fn a_dropped_unit_keeps_its_tables() {
     assert_eq!(hardware.request((0x20, None), 0, true), Err(0x39));
 }
 
+/// Where the unit does not look into caches, a table's zeros are in memory before an entry
+/// or a register leads to it: what was in the frame before is never taken for entries.
+#[test]
+fn tables_are_in_memory_before_anything_leads_to_them() {
+    // Root, context, PASID and interrupt remapping tables go by ECAP.C, page tables by
+    // ECAP.SMPWCS.
+    for (kind, needed) in [(SECOND, 11), (FIRST, 11), (HALF, 5), (SERVER, 0)] {
+        let mut lab = Lab::with_log(kind);
+        let domain = lab.domain(0x1000, 0xa000);
+        lab.allow(DSA).unwrap();
+        lab.set_pasid(DSA, 0x100, domain).unwrap();
+        let mut written_back = BTreeSet::new();
+        let mut links = 0;
+        for event in lab.log.take() {
+            let (at, value) = match event {
+                Event::WriteBack { address, len_bytes } => {
+                    let pages = (address..address + len_bytes as u64).step_by(4096);
+                    if len_bytes >= 4096 {
+                        written_back.extend(pages);
+                    }
+                    continue;
+                }
+                Event::Store { address, value } => (address, value),
+                Event::Write { offset, value, .. } => (offset as u64, value),
+                _ => continue,
+            };
+            // The queue is read from caches, and so is the word that it writes to.
+            let is_queue = (0x12_3400_0000..0x12_3400_2000).contains(&at) || at == at::IQA as u64;
+            let table = value & 0x000f_ffff_ffff_f000;
+            if is_queue || table < 0x12_3400_0000 {
+                continue;
+            }
+            links += 1;
+            let is_page_table = lab.is_page_table(table);
+            let is_coherent = kind.ecap >> if is_page_table { 48 } else { 0 } & 1 == 1;
+            let is_in_memory = is_coherent || written_back.contains(&table);
+            assert!(is_in_memory, "{}: {table:#x}", kind.name);
+        }
+        // RTADDR, IRTA, root to context, context to directory, directory to two tables;
+        // to the empty domain and to the other; three down to its page.
+        assert_eq!(links, 11, "{}", kind.name);
+        assert_eq!(written_back.len(), needed, "{}", kind.name);
+    }
+}
+
 /// Two units in one machine share no number and no table.
 #[test]
 fn several_units_have_nothing_in_common() {
-    let mut first = crate::lab::Lab::new(SECOND);
-    let mut second = crate::lab::Lab::new(SERVER);
+    let mut first = Lab::new(SECOND);
+    let mut second = Lab::new(SERVER);
     let (a, b) = (first.domain(0x1000, 0xa000), second.domain(0x1000, 0xb000));
     assert_eq!(a, b);
     first.allow(DSA).unwrap();

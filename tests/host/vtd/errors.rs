@@ -266,6 +266,23 @@ fn pasids_out_of_range_in_use_or_unused() {
 }
 
 #[test]
+fn pasids_go_as_far_as_the_unit_does() {
+    // PSS 7: eight bits.
+    let ecap = SECOND.ecap & !(0x1f << 35) | 7 << 35;
+    let mut lab = Lab::new(Kind { ecap, ..SECOND });
+    let domain = lab.domain(0x1000, 0xa000);
+    lab.allow(DSA).unwrap();
+    let error = Error::PasidOutOfRange {
+        pasid: pasid(0x100),
+        highest: pasid(0xff),
+    };
+    assert_eq!(lab.set_pasid(DSA, 0x100, domain), Err(error));
+    lab.set_pasid(DSA, 0xff, domain).unwrap();
+    assert_eq!(lab.write(DSA, 0xff, 0x1000), Ok(0xa000));
+    assert_eq!(lab.write(DSA, 0x100, 0x1000), Err(0x89));
+}
+
+#[test]
 fn interrupts_that_are_none() {
     let mut lab = Lab::new(SECOND);
     let route = Route {

@@ -139,10 +139,16 @@ pub(crate) fn pasid(number: u32) -> Pasid {
 
 impl Lab {
     pub(crate) fn new(kind: Kind) -> Self {
+        let lab = Self::with_log(kind);
+        lab.log.take();
+        lab.hardware.borrow_mut().carried_out.clear();
+        lab
+    }
+
+    /// With what bringing it up did still in the log.
+    pub(crate) fn with_log(kind: Kind) -> Self {
         let mut machine = Machine::new(kind);
         let unit = machine.bring_up().unwrap();
-        machine.log.take();
-        machine.hardware.borrow_mut().carried_out.clear();
         let Machine {
             hardware,
             memory,
@@ -224,6 +230,13 @@ impl Lab {
     pub(crate) fn not_mapped(&self) -> Result<u64, u8> {
         let is_first = self.hardware.borrow().ecap >> 47 & 1 == 1;
         Err(if is_first { 0x71 } else { 0x79 })
+    }
+
+    /// Whether a table is one of the pages of the empty domain or of the first other one,
+    /// if that was made first and has four: they are had after the queue (2), the root
+    /// table and the interrupt remapping table, each with a free page behind it.
+    pub(crate) fn is_page_table(&self, table: u64) -> bool {
+        (0x12_3400_7000..0x12_3400_7000 + 0x2000 * 5).contains(&table)
     }
 
     /// Forgets what was recorded.
