@@ -4,23 +4,23 @@
 //! [`Portal`], and an interrupt vector of its own. [`Work`] is what is submitted,
 //! [`Records`] what comes back, [`Batch`] many at once.
 
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 mod batch;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 mod device;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 mod portal;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 mod records;
 mod work;
 
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub use batch::Batch;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub use device::{Device, Error, Limits, Pasids, Queue, VECTOR_BASE};
 pub use hwio::Submission;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub use portal::{Instruction, Portal};
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub use records::Records;
 pub use work::Work;

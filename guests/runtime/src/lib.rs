@@ -20,7 +20,7 @@
 //! to the DSA; nothing checks that, for the adversary's trade is to name others.
 #![no_std]
 
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
@@ -29,49 +29,49 @@ pub mod options;
 pub mod random;
 pub mod start_info;
 
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 mod apic;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub mod clock;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub mod console;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 mod cpu;
 pub mod dsa;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 mod entry;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 mod heap;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub mod hypercall;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub mod interrupts;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub mod memory;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 mod mmio;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 mod paging;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 mod pass_through;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 mod pci;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub mod platform;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub mod probe;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub mod second;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 mod trap;
 
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub use cpu::Features;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub use entry::Guest;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub use platform::Platform;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", doc))]
 pub use trap::Exception;
 
 /// Names the function that the guest runs once it is in 64-bit code: it gets the
