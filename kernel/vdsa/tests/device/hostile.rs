@@ -1,194 +1,13 @@
 //! Random accesses, answers and events, against a host that is strict about what it is
 //! asked.
 
-use hwio::Submission;
-use hwspec::dsa::ResetType;
 use hwspec::pci::Pasid;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use vdsa::{
-    Answer, GuestAddr, Host, Message, MovedHandle, NotRam, QueueAction, QueueIndex, QueueSet,
-    Request, SoftwareErrorRecord, SubmissionKind, SubmissionRequest, VirtualDsa,
-};
+use vdsa::{SubmissionKind, SubmissionRequest};
 
-use crate::rig::{CMDSTATUS, MSIX, MSIXPERM, dedicated, shape, shared, two_pasids};
-
-const VECTORS: u16 = 4;
-/// Of the three queues, then of guest PASIDs 5 and 6.
-const HOST_PASIDS: [u32; 5] = [0x101, 0x102, 0x103, 0x205, 0x206];
-
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    is_masked: bool,
-    is_ignored: bool,
-    pasid: Pasid,
-    message: Option<Message>,
-}
-
-/// A host that panics where the device breaks its side of the contract.
-#[derive(Debug, Default)]
-struct StrictHost {
-    slots: [Option<Slot>; 9],
-    out: Option<Request>,
-    /// Queues that are physically enabled, or may be.
-    enabled: QueueSet,
-    next_handle: u16,
-}
-
-impl StrictHost {
-    fn slot(&mut self, vector: u16) -> &mut Slot {
-        let slot = self.slots[usize::from(vector)].as_mut();
-        slot.unwrap_or_else(|| panic!("vector {vector} has no slot"))
-    }
-
-    /// Does what is asked, and says what to answer.
-    fn carry_out(&mut self, succeeds: bool) -> Option<Answer> {
-        let request = self.out.take()?;
-        if !succeeds {
-            return Some(match request {
-                Request::AllocateHandle { .. } => Answer::NoHandle,
-                Request::EnableQueue { queue, .. } => {
-                    self.enabled = self.enabled.without(QueueSet::EMPTY.with(queue));
-                    Answer::Failed
-                }
-                _ => Answer::Failed,
-            });
-        }
-        match request {
-            Request::AllocateHandle { vector, pasid } => {
-                self.slots[usize::from(vector)] = Some(Slot {
-                    is_masked: true,
-                    is_ignored: false,
-                    pasid,
-                    message: None,
-                });
-                self.next_handle += 1;
-                return Some(Answer::Handle(self.next_handle));
-            }
-            Request::ReleaseHandle { vector } => self.slots[usize::from(vector)] = None,
-            Request::Reset { queues } => {
-                assert_eq!(self.enabled.without(queues), QueueSet::EMPTY);
-                self.enabled = QueueSet::EMPTY;
-                self.slots = Default::default();
-            }
-            Request::Queues {
-                queues,
-                action: QueueAction::Disable | QueueAction::Reset,
-            } => self.enabled = self.enabled.without(queues),
-            Request::Queues { .. } | Request::Pasid { .. } | Request::EnableQueue { .. } => {}
-        }
-        Some(Answer::Done)
-    }
-}
-
-fn assert_known(pasid: Pasid) {
-    assert!(HOST_PASIDS.contains(&pasid.value()), "host PASID {pasid}");
-}
-
-impl Host for StrictHost {
-    fn read_guest(&self, at: GuestAddr, into: &mut [u64]) -> Result<(), NotRam> {
-        assert!(at.0.is_multiple_of(8));
-        into.fill(at.0);
-        if at.0 < 1 << 32 { Ok(()) } else { Err(NotRam) }
-    }
-
-    fn write_guest(&mut self, at: GuestAddr, _: &[u64]) -> Result<(), NotRam> {
-        assert!(at.0.is_multiple_of(8));
-        if at.0 < 1 << 32 { Ok(()) } else { Err(NotRam) }
-    }
-
-    fn read_window(&self, offset: usize, into: &mut [u64]) {
-        assert!(offset + 8 * into.len() <= 0x10_0000);
-        into.fill(0x1);
-    }
-
-    fn write_window(&mut self, offset: usize, words: &[u64]) {
-        assert!(offset + 8 * words.len() <= 0x10_0000);
-    }
-
-    fn submit(&mut self, queue: QueueIndex, descriptor: &[u64; 8]) -> Submission {
-        assert!(self.enabled.contains(queue), "queue {queue:?} is disabled");
-        let first = hwspec::dsa::DescriptorWord0::from_bits(descriptor[0]);
-        assert_known(Pasid::from_bits(first.pasid()));
-        assert!(!first.privileged());
-        Submission::Accepted
-    }
-
-    fn set_masked(&mut self, vector: u16, masked: bool) {
-        self.slot(vector).is_masked = masked;
-    }
-
-    fn set_ignored(&mut self, vector: u16, ignored: bool) {
-        self.slot(vector).is_ignored = ignored;
-    }
-
-    fn set_slot_pasid(&mut self, vector: u16, pasid: Pasid) {
-        assert_known(pasid);
-        let slot = self.slot(vector);
-        assert!(slot.is_masked, "the PASID of an unmasked slot changes");
-        slot.pasid = pasid;
-    }
-
-    fn is_pending(&self, vector: u16) -> bool {
-        assert!(self.slots[usize::from(vector)].is_some());
-        true
-    }
-
-    fn set_message(&mut self, vector: u16, message: Option<Message>) {
-        let slot = self.slot(vector);
-        assert!(slot.is_masked, "the message of an unmasked slot changes");
-        slot.message = message;
-    }
-
-    fn inject(&mut self, message: Message) {
-        assert_eq!(message.address >> 20, 0xfee);
-    }
-
-    fn request(&mut self, request: Request) {
-        assert_eq!(self.out, None, "{request:?} while another is out");
-        match request {
-            Request::EnableQueue { queue, pasid } => {
-                assert_known(pasid);
-                assert!(!self.enabled.contains(queue));
-                self.enabled = self.enabled.with(queue);
-            }
-            Request::Queues { queues, .. } => {
-                assert!(!queues.is_empty());
-                assert_eq!(queues.without(self.enabled), QueueSet::EMPTY);
-            }
-            Request::Pasid { pasid, .. } => assert_known(pasid),
-            Request::AllocateHandle { vector, pasid } => {
-                assert_known(pasid);
-                assert!((1..VECTORS).contains(&vector));
-                assert!(self.slots[usize::from(vector)].is_none());
-            }
-            Request::ReleaseHandle { vector } => {
-                assert!(self.slot(vector).is_masked, "an unmasked slot is released");
-            }
-            Request::Reset { .. } => {
-                let mut slots = self.slots.iter().flatten();
-                assert!(
-                    slots.all(|slot| slot.is_masked),
-                    "unmasked slots at a reset"
-                );
-            }
-        }
-        self.out = Some(request);
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    WriteConfig(u16, u8, u32),
-    Write(u32, u8, u64),
-    Answer(bool),
-    Submit(SubmissionRequest),
-    Collect,
-    Revoke(u16),
-    ReportHalt(u8),
-    ReportError([u64; 3], Option<usize>),
-    Reset,
-}
+use crate::rig::{MSIX, MSIXPERM};
+use crate::step::{Step, check_slots, device, finish, take};
 
 fn any_width() -> impl Strategy<Value = u8> {
     prop_oneof![8 => prop::sample::select(vec![1, 2, 4, 8]), 1 => any::<u8>()]
@@ -298,128 +117,17 @@ fn any_step() -> impl Strategy<Value = Step> {
         10 => any_command(),
         12 => prop::bool::weighted(0.9).prop_map(Step::Answer),
         16 => any_submission(),
-        1 => Just(Step::Collect),
+        2 => prop_oneof![Just(1), Just(5), any::<u64>()]
+            .prop_map(|word0| Step::Collect([word0, 0x40_0000_1040, 0, 0])),
         1 => any::<u16>().prop_map(|vector| Step::Revoke(vector % 6)),
         1 => (0_u8..24).prop_map(Step::ReportHalt),
         1 => (any::<[u64; 3]>(), prop::option::of(0_usize..4))
             .prop_map(|(words, queue)| Step::ReportError(words, queue)),
-        1 => prop::bool::weighted(0.2).prop_map(|really| if really { Step::Reset } else { Step::Collect }),
+        1 => (0_u64..0x100, any_value()).prop_map(|(at, word)| Step::Poke(0x1_0000 + 8 * at, word)),
+        1 => prop::bool::weighted(0.2)
+            .prop_map(|really| if really { Step::Reset } else { Step::Answer(true) }),
     ]
 }
-
-fn take(dsa: &mut VirtualDsa, host: &mut StrictHost, step: Step) {
-    match step {
-        Step::WriteConfig(offset, width, value) => {
-            dsa.write_config(host, offset, width, value);
-            dsa.read_config(offset, width);
-        }
-        Step::Write(offset, width, value) => {
-            dsa.write_register(host, offset, width, value);
-            dsa.read_register(host, offset, width);
-        }
-        Step::Answer(succeeds) => {
-            if let Some(answer) = host.carry_out(succeeds) {
-                dsa.answer(host, answer);
-            }
-        }
-        Step::Submit(request) => {
-            dsa.submit(host, &request);
-        }
-        Step::Collect => dsa.collect_batches(host),
-        Step::Revoke(vector) => {
-            // Not while the slot is on its way out or in.
-            if host.out.is_none() {
-                let handle = 0x100 + vector;
-                if let Some(Some(slot)) = host.slots.get_mut(usize::from(vector)) {
-                    slot.is_masked = true;
-                    slot.is_ignored = false;
-                    slot.message = None;
-                }
-                dsa.revoke_handles(host, &[MovedHandle { vector, handle }]);
-            }
-        }
-        Step::ReportHalt(kind) => {
-            let reset = [ResetType::ResetDevice, ResetType::FunctionLevel];
-            if let Some(reset) = reset.get(usize::from(kind)) {
-                dsa.report_halt(host, *reset);
-            }
-        }
-        Step::ReportError([word0, word1, address], queue) => {
-            let record = SoftwareErrorRecord {
-                word0: hwspec::dsa::SwError0::from_bits(word0),
-                word1: hwspec::dsa::SwError1::from_bits(word1),
-                address,
-            };
-            dsa.report_error(host, queue.and_then(QueueIndex::new), record);
-        }
-        Step::Reset => dsa.reset(host),
-    }
-}
-
-/// What the slots were told is what the guest's tables say.
-fn check_slots(dsa: &VirtualDsa, host: &StrictHost) {
-    let control = dsa.read_config(0x42, 2);
-    let is_off = control & 0x8000 == 0 || control & 0x4000 != 0;
-    let handles = dsa.view(0).unwrap().handles;
-    for vector in 1..VECTORS {
-        let read = |offset: u32, width| dsa.read_register(host, offset, width);
-        let entry = MSIX + 16 * u32::from(vector);
-        let (address, data) = (read(entry, 8), read(entry + 8, 4));
-        let permission = read(MSIXPERM + 8 * u32::from(vector), 4);
-        let guest = permission >> 12;
-        let pasid = match permission & 8 {
-            0 => Some(0x100 + u32::from(vector)),
-            _ if guest == 5 || guest == 6 => Some(0x200 + u32::try_from(guest).unwrap()),
-            _ => None,
-        };
-        let handle = handles.of_vector(vector);
-        let Some(handle) = handle else {
-            continue;
-        };
-        let slot = host.slots[usize::from(vector)].unwrap();
-        let is_masked = is_off || read(entry + 12, 4) & 1 != 0 || pasid.is_none();
-        assert_eq!(slot.is_masked, is_masked, "vector {vector}");
-        assert_eq!(slot.is_ignored, permission & 4 != 0, "vector {vector}");
-        assert_eq!(handle.pasid.map(Pasid::value), pasid, "vector {vector}");
-        if let Some(pasid) = pasid {
-            assert_eq!(slot.pasid.value(), pasid, "vector {vector}");
-        }
-        if !is_masked {
-            let message = (address >> 20 == 0xfee).then(|| Message {
-                address: u32::try_from(address & !3).unwrap(),
-                data: u32::try_from(data).unwrap(),
-            });
-            assert_eq!(slot.message, message, "vector {vector}");
-        }
-    }
-    // A slot that no handle stands for is quiet.
-    for (vector, slot) in (0..).zip(&host.slots) {
-        if handles.of_vector(vector).is_none() {
-            assert!(slot.is_none_or(|slot| slot.is_masked), "vector {vector}");
-        }
-    }
-}
-
-fn new_device() -> VirtualDsa {
-    let queues = [dedicated(0x101), shared(0x102), dedicated(0x103)];
-    VirtualDsa::new(&shape(&queues, &two_pasids())).unwrap()
-}
-
-/// Enabled, with all vectors unmasked.
-fn device() -> (VirtualDsa, StrictHost) {
-    let mut dsa = new_device();
-    let mut host = StrictHost::default();
-    dsa.write_config(&mut host, 0x04, 2, 6);
-    dsa.write_config(&mut host, 0x42, 2, 0x8000);
-    for vector in 0..u32::from(VECTORS) {
-        let entry = MSIX + 16 * vector;
-        dsa.write_register(&mut host, entry, 8, 0xfee0_0000);
-        dsa.write_register(&mut host, entry + 8, 8, 0x40);
-    }
-    dsa.write_register(&mut host, 0xa0, 4, 0x0010_0000);
-    (dsa, host)
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 200 }))]
 
@@ -432,26 +140,7 @@ proptest! {
             take(&mut dsa, &mut host, step);
             check_slots(&dsa, &host);
         }
-        // Answered, everything comes to an end.
-        for _ in 0..4 {
-            take(&mut dsa, &mut host, Step::Answer(true));
-            check_slots(&dsa, &host);
-        }
-        prop_assert_eq!(host.out, None);
-        prop_assert_eq!(dsa.read_register(&host, CMDSTATUS, 4) >> 31, 0);
-        // And whatever happened, resets bring it back.
-        dsa.reset(&mut host);
-        for _ in 0..4 {
-            take(&mut dsa, &mut host, Step::Answer(true));
-        }
-        prop_assert!(dsa.is_idle());
-        prop_assert_eq!(host.enabled, QueueSet::EMPTY);
-        prop_assert!(host.slots.iter().all(Option::is_none));
-        let fresh = new_device();
-        for offset in (0..0x800).step_by(4) {
-            let value = dsa.read_register(&host, offset, 4);
-            prop_assert_eq!(value, fresh.read_register(&host, offset, 4), "{:#x}", offset);
-        }
+        finish(dsa, host);
     }
 }
 
@@ -469,7 +158,7 @@ fn random_steps_get_somewhere() {
         }
         accepted += dsa.counters().accepted;
         batches += dsa.counters().batches;
-        handles += u64::from(host.next_handle);
+        handles += u64::from(host.count_handles());
         halts += u64::from(dsa.read_register(&host, 0x90, 4) & 3 == 3);
     }
     let reached = (accepted, batches, handles, halts);

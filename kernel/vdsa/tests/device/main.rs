@@ -17,3 +17,7 @@ mod linux;
 mod portals;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod step;
+#[cfg(test)]
+mod strict_host;

@@ -116,7 +116,7 @@ pub(crate) fn dedicated(default_pasid: u32) -> QueueShape {
         max_batch_log2: 10,
         default_pasid: pasid(default_pasid),
         policy: Policy::Checked,
-        batch_handle: Some(0x70),
+        batch_handle: Some(BATCH_HANDLE),
         submission_interval_ns: 0,
     }
 }
@@ -128,6 +128,12 @@ pub(crate) fn shared(default_pasid: u32) -> QueueShape {
     }
 }
 
+pub(crate) const WINDOW: Window = Window {
+    base: 1 << 38,
+    len_bytes: 0x10_0000,
+};
+/// By which batches of a queue end.
+pub(crate) const BATCH_HANDLE: u16 = 0x70;
 pub(crate) const BAR0: u64 = 0xf000_0000;
 pub(crate) const BAR2: u64 = 0xf020_0000;
 
@@ -136,10 +142,7 @@ pub(crate) fn shape<'a>(queues: &'a [QueueShape], guest_pasids: &'a [PasidPair])
         queues,
         guest_pasids,
         operations: OPERATIONS,
-        window: Window {
-            base: 1 << 38,
-            len_bytes: 0x10_0000,
-        },
+        window: WINDOW,
         bars: [BAR0, BAR2],
     }
 }
