@@ -55,7 +55,7 @@ impl Memory {
     }
 
     fn put(&mut self, address: u64, bytes: &[u8]) {
-        let start = (address - BASE) as usize;
+        let start = usize::try_from(address - BASE).unwrap();
         self.0[start..start + bytes.len()].copy_from_slice(bytes);
     }
 
