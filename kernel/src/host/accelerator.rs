@@ -505,7 +505,7 @@ impl ClientHandle {
 
     /// Whether something was asked for and is not answered yet.
     pub fn is_waiting(&self) -> bool {
-        self.client.posted().is_some()
+        self.client.is_waiting()
     }
 
     /// Something that it is to be told, if there is anything.
@@ -535,7 +535,7 @@ impl ClientHandle {
     /// answered; so this ends.
     fn wait_for_answer(&self) -> Option<Answer> {
         let clock = devices::clock();
-        while self.client.posted().is_some() {
+        while self.client.is_waiting() {
             self.accelerator.service.housekeep();
             clock.relax();
         }

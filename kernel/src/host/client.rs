@@ -305,6 +305,12 @@ impl<H: Hardware> Client<H> {
         self.turn.store(turn::POSTED, Ordering::Release);
     }
 
+    /// Whether something was asked for and is not answered yet. The request itself is
+    /// the service's meanwhile.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.turn.load(Ordering::Acquire) == turn::POSTED
+    }
+
     /// The answer, if it has come.
     pub(super) fn take_answer(&self) -> Option<Answer> {
         if self.turn.load(Ordering::Acquire) != turn::ANSWERED {

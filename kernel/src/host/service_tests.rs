@@ -901,3 +901,24 @@ fn nothing_is_lost_between_processors() {
     });
     assert_eq!(bench.commands().len(), 8 * 200);
 }
+
+/// A client looks whether it is answered while the service takes its request up.
+#[test]
+fn a_client_that_waits_disturbs_nobody() {
+    let bench = bench(1);
+    let client = bench.client(&[0]);
+    client.1.post(just(0, QueueAction::Drain));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..200_000 {
+                assert!(client.1.posted().is_some());
+            }
+        });
+        for _ in 0..200_000 {
+            assert!(client.1.is_waiting());
+        }
+    });
+    bench.service.post(client.0);
+    assert!(!client.1.is_waiting());
+    assert_eq!(client.1.take_answer(), Some(Answer::Done));
+}
