@@ -11,6 +11,12 @@ use x86_64::registers::control::Cr4Flags;
 
 use crate::refusal::Refusal;
 
+/// [AMD64 Architecture Programmer's Manual, vol. 3, E.4.7 "Function 8000_0007h"; Intel
+/// SDM, vol. 2, "CPUID—CPU Identification"]
+const POWER_MANAGEMENT: u32 = 0x8000_0007;
+/// Its EDX.
+const INVARIANT_TSC: u32 = 1 << 8;
+
 static FEATURES: Once<Features> = Once::new();
 
 /// The features that the hypervisor asks about.
@@ -26,6 +32,9 @@ pub struct Features {
     pub extended: ExtendedFeaturesEcx,
     /// Leaf 0x8000_0001.
     pub paging: ExtendedFeaturesEdx,
+    /// Leaf 0x8000_0007: the time-stamp counter counts at the same speed in all states
+    /// of the processor.
+    pub has_invariant_tsc: bool,
     /// Leaf 0x8000_0008.
     pub speculation: AddressSizesEbx,
     /// Leaf 0x8000_0008: how many bits a physical address has.
@@ -73,6 +82,7 @@ impl Features {
             stores: more.ecx.into(),
             extended: extended.ecx.into(),
             paging: extended.edx.into(),
+            has_invariant_tsc: leaf(POWER_MANAGEMENT, 0).edx & INVARIANT_TSC != 0,
             speculation: sizes.ebx.into(),
             physical_bits,
             svm: if has_svm { svm.edx } else { 0 }.into(),

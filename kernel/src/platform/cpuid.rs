@@ -11,7 +11,7 @@ use core::arch::x86_64::CpuidResult;
 
 mod extended_state;
 
-use super::hypercall;
+use super::{hypercall, kvm_clock};
 use crate::virt::extended_state::INITIAL_XCR0;
 
 /// The highest leaf that guests see.
@@ -26,9 +26,9 @@ const LINEAR_BITS: u32 = 48;
 
 const CR4_OSXSAVE: u64 = 1 << 18;
 
-/// A second interface, that of KVM, with no features at all (the leaf of features is
-/// 0): an operating system that knows it uses x2APIC without interrupt remapping.
-/// See docs/decisions/linux-keeps-x2apic.md. [Linux, Documentation/virt/kvm/x86/
+/// A second interface, that of KVM: an operating system that knows it uses x2APIC
+/// without interrupt remapping, and has a clock. See
+/// docs/decisions/linux-keeps-x2apic.md. [Linux, Documentation/virt/kvm/x86/
 /// cpuid.rst]
 const KVM_SIGNATURE_LEAF: u32 = 0x4000_0100;
 const KVM_FEATURES_LEAF: u32 = 0x4000_0101;
@@ -131,6 +131,7 @@ const EXTENDED_ECX_CMP_LEGACY: u32 = 1 << 1;
 const EXTENDED_EDX: u32 = bits([11, 20, 22, 26, 27, 29]);
 /// Copies of leaf 1, EDX, where AMD has them.
 const EXTENDED_EDX_COPIES: u32 = 0x0183_f3ff & (LEAF_1_EDX | LEAF_1_EDX_ALWAYS);
+const POWER_LEAF: u32 = 0x8000_0007;
 /// Leaf 0x8000_0007, EDX: the time-stamp counter is invariant.
 const POWER_EDX: u32 = 1 << 8;
 /// Leaf 0x8000_0008, EBX: CLZERO, XSAVE's error pointers are always there.
@@ -180,6 +181,10 @@ pub fn answer(
         0..=LAST_LEAF => basic(host, guest, leaf, subleaf),
         hypercall::SIGNATURE_LEAF => signature(hypercall::INTERFACE_LEAF, *hypercall::SIGNATURE),
         KVM_SIGNATURE_LEAF => signature(KVM_FEATURES_LEAF, *KVM_SIGNATURE),
+        KVM_FEATURES_LEAF => {
+            let power = extended(host, guest, POWER_LEAF).edx;
+            registers(kvm_clock::features(power & POWER_EDX != 0), 0, 0, 0)
+        }
         hypercall::INTERFACE_LEAF => {
             let khz = u32::try_from(guest.tsc_hz / 1000).unwrap_or(u32::MAX);
             registers(hypercall::ABI_VERSION, khz, 0, 0)
@@ -338,7 +343,7 @@ fn extended(host: impl Fn(u32, u32) -> CpuidResult, guest: &GuestCpu, leaf: u32)
         }
         // Names, and caches as AMD describes them.
         0x8000_0002..=0x8000_0006 => found,
-        0x8000_0007 => registers(0, 0, 0, found.edx & POWER_EDX),
+        POWER_LEAF => registers(0, 0, 0, found.edx & POWER_EDX),
         0x8000_0008 => {
             let physical = (found.eax & 0xff).min(MAX_PHYSICAL_BITS);
             let cores = if is_amd {

@@ -218,6 +218,12 @@ impl LocalApic {
         self.floor = vector >> 4;
     }
 
+    /// The highest interrupt in service, 0 if none is.
+    #[inline]
+    pub const fn servicing(&self) -> u8 {
+        self.servicing
+    }
+
     /// Ends the service of the highest interrupt, as writing EOI does.
     #[inline]
     pub fn end_of_interrupt(&mut self) {

@@ -8,6 +8,8 @@
 //! | [`IO_APIC`] | the I/O APIC |
 //! | [`INTERRUPT_MESSAGES`] | nothing that can be read or written: x2APIC is the only mode |
 
+use core::ops::Range;
+
 use arrayvec::ArrayVec;
 
 use crate::virt::address::GuestPhysAddr;
@@ -29,6 +31,10 @@ pub const FIRST_DEVICE: u8 = 4;
 /// There are no more device numbers.
 pub const MAX_DEVICES: u8 = 32 - FIRST_DEVICE;
 
+/// All addresses that BARs may have.
+pub const DEVICES_RANGE: Range<GuestPhysAddr> =
+    DEVICES..GuestPhysAddr(DEVICES.0 + MAX_DEVICES as u64 * DEVICE_STRIDE);
+
 /// The I/O APIC's page.
 pub const IO_APIC: GuestPhysAddr = GuestPhysAddr(0xfec0_0000);
 /// Writes of devices to the 1 MiB from here on are interrupt messages. There is
@@ -39,6 +45,8 @@ pub const INTERRUPT_MESSAGES_BYTES: u64 = 1 << 20;
 
 /// COM1, the first of its eight ports.
 pub const SERIAL_PORT: u16 = 0x3f8;
+/// The input of the I/O APIC that its interrupt line leads to.
+pub const CONSOLE_PIN: u8 = 4;
 
 const _: () = assert!(
     DEVICES.0 + MAX_DEVICES as u64 * DEVICE_STRIDE <= IO_APIC.0

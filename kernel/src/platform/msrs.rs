@@ -10,7 +10,7 @@
 
 use hwspec::pci::Pasid;
 
-use super::BadAccess;
+use super::{BadAccess, kvm_clock};
 
 const TSC: u32 = 0x10;
 const PLATFORM_ID: u32 = 0x17;
@@ -86,6 +86,9 @@ pub struct UnknownMsr {
 pub struct Msrs {
     pasid: u64,
     mtrr_def_type: u64,
+    /// Those of KVM's clock, as they were written. What writing them does is not done here.
+    wall_clock: u64,
+    system_time: u64,
     /// The last few that are not there, and how many of the places are used.
     unknown: [UnknownMsr; REMEMBERED],
     /// The place that is used next.
@@ -107,6 +110,8 @@ impl Msrs {
         Self {
             pasid: 0,
             mtrr_def_type: MTRR_ENABLE | MTRR_WRITE_BACK,
+            wall_clock: 0,
+            system_time: 0,
             unknown: [UnknownMsr {
                 register: 0,
                 count: 0,
@@ -159,6 +164,8 @@ impl Msrs {
             MTRR_DEF_TYPE => self.mtrr_def_type,
             MISC_ENABLE => MISC_ENABLE_VALUE,
             PASID => self.pasid,
+            kvm_clock::WALL_CLOCK => self.wall_clock,
+            kvm_clock::SYSTEM_TIME => self.system_time,
             HWCR => HWCR_TSC_FREQ_SEL,
             VM_CR => VM_CR_DISABLED,
             DE_CFG => DE_CFG_LFENCE,
@@ -187,6 +194,8 @@ impl Msrs {
         match register {
             PASID if value & !PASID_BITS == 0 => self.pasid = value,
             MTRR_DEF_TYPE if is_valid_def_type(value) => self.mtrr_def_type = value,
+            kvm_clock::WALL_CLOCK => self.wall_clock = value,
+            kvm_clock::SYSTEM_TIME => self.system_time = value,
             // Written in hope, and without effect on any of the values above.
             BIOS_SIGN_ID | MISC_ENABLE | HWCR | NB_CFG | INT_PENDING_MESSAGE | LS_CFG | DC_CFG
             | DE_CFG => {}

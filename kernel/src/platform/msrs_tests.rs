@@ -128,3 +128,18 @@ fn what_is_not_there_is_remembered() {
     );
     assert_eq!(msrs.refused(), 11);
 }
+
+#[test]
+fn the_registers_of_the_clock_keep_what_was_written() {
+    let mut msrs = Msrs::new();
+    for (register, value) in [(0x4b56_4d00, 0x1234_5000), (0x4b56_4d01, 0x1234_5041)] {
+        assert_eq!(msrs.read(register, 0), Ok(0));
+        assert_eq!(msrs.write(register, value), Ok(()));
+        assert_eq!(msrs.read(register, 0), Ok(value));
+    }
+    msrs.reset();
+    assert_eq!(msrs.read(0x4b56_4d01, 0), Ok(0x1234_5041), "INIT leaves it");
+    // Those of the first version of the interface are not offered.
+    assert_eq!(msrs.read(0x11, 0), Err(BadAccess));
+    assert_eq!(msrs.write(0x12, 1), Err(BadAccess));
+}
