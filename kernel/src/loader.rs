@@ -5,7 +5,7 @@
 //! image is an ELF64 with a PVH note ([`elf`]); the guest then starts in 32-bit
 //! protected mode, with the address of what [`pvh`] wrote in EBX. Images are
 //! input: nothing in them is followed unchecked, and an error says what is wrong
-//! with which file.
+//! with which file. Linux kernels are another format, [`bzimage`].
 //!
 //! In the guest's memory:
 //!
@@ -16,6 +16,7 @@
 //! | the highest page below the end of low RAM from where it fits | the module |
 #![forbid(unsafe_code)]
 
+pub mod bzimage;
 pub mod elf;
 pub mod error;
 pub mod pvh;

@@ -18,6 +18,19 @@ pub struct LoadError<'f> {
 /// to behind last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
+    /// Not a Linux kernel as distributions ship it.
+    NotBzImage,
+    /// A Linux kernel with this version of the boot protocol.
+    OldKernel(u16),
+    /// A Linux kernel that is not loaded high, or not one for 64 bits.
+    WrongKernel,
+    /// A Linux kernel that wants to be at this address.
+    BadKernelAddress(u64),
+    /// The kernel at the first address needs the second number of bytes, and low RAM
+    /// ends at the third.
+    KernelTooLong(u64, u64, u64),
+    /// The command line has this many bytes, and the kernel takes so many.
+    CommandLineTooLong(u64, u64),
     /// Neither an ELF file nor anything else that is known.
     NotElf,
     /// A Linux kernel as distributions ship it.
@@ -67,11 +80,35 @@ impl fmt::Display for LoadError<'_> {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::NotElf => f.write_str("not an ELF file; give a 64-bit ELF with a PVH note"),
-            Self::LinuxImage => f.write_str(
-                "a Linux bzImage, which this version cannot start; \
-                 give a 64-bit ELF with a PVH note",
+            Self::NotBzImage => f.write_str(
+                "not a Linux bzImage; give the 'vmlinuz' of a distribution, \
+                 or name a program with a PVH note by 'image'",
             ),
+            Self::OldKernel(version) => write!(
+                f,
+                "boot protocol {}.{:02} is too old; give Linux 5.5 or later",
+                version >> 8,
+                version & 0xff
+            ),
+            Self::WrongKernel => f.write_str("not a kernel for 64 bits; give one for x86-64"),
+            Self::BadKernelAddress(address) => write!(
+                f,
+                "the kernel wants to be at {address:#x}, where it cannot be started; \
+                 build it with CONFIG_PHYSICAL_START at a page from 0x100000 on, below 4 GiB"
+            ),
+            Self::KernelTooLong(address, length, limit) => write!(
+                f,
+                "the kernel needs {length:#x} bytes from {address:#x} on, and the guest's low RAM \
+                 ends at {limit:#x}; give the guest more memory"
+            ),
+            Self::CommandLineTooLong(length, room) => write!(
+                f,
+                "the command line has {length} bytes, and the kernel takes {room}; shorten it"
+            ),
+            Self::NotElf => f.write_str("not an ELF file; give a 64-bit ELF with a PVH note"),
+            Self::LinuxImage => {
+                f.write_str("a Linux bzImage; name it by 'kernel' and not by 'image'")
+            }
             Self::WrongElf(what) => write!(
                 f,
                 "{what}; link it as a little-endian 64-bit x86-64 executable at fixed addresses"

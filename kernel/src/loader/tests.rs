@@ -245,8 +245,7 @@ fn other_files_are_refused() {
         load(&mut FakeRam::new(), &payload(&linux))
             .unwrap_err()
             .to_string(),
-        "demo: a Linux bzImage, which this version cannot start; \
-         give a 64-bit ELF with a PVH note"
+        "demo: a Linux bzImage; name it by 'kernel' and not by 'image'"
     );
     assert_eq!(
         load(&mut FakeRam::new(), &payload(b""))

@@ -17,6 +17,8 @@ use vdsa::{PasidPair, Policy, QueueMode, QueueShape, Shape, ShapeError, VirtualD
 use vtd::{Access, Iova, Mapping};
 use x86_64::PhysAddr;
 
+use crate::arch::clock;
+use crate::arch::features::features;
 use crate::bundle::Bundle;
 use crate::config::plan::{BootPlan, GuestPlan, Mode, VirtualDsaPlan, VirtualQueuePlan};
 use crate::host::Host;
@@ -25,9 +27,11 @@ use crate::host::client::{self, Answer, ClientSetup, Failure, Request, Set};
 use crate::host::error::HostError;
 use crate::host::iommu::Domain;
 use crate::host::routes::{Completion, GuestTarget};
+use crate::loader::bzimage::{self, LinuxPayload};
 use crate::loader::{self, Fault, Payload};
 use crate::mm::OutOfMemory;
 use crate::mm::devices::DmaFrames;
+use crate::platform::kvm_clock::KvmClock;
 use crate::platform::memory_map;
 use crate::platform::pci_bus::PciBus;
 use crate::virt::address::GuestPhysAddr;
@@ -55,8 +59,6 @@ pub enum BuildError {
     NoFile,
     /// Its image cannot be loaded.
     Load(Fault),
-    /// Linux kernels are not started yet.
-    Linux,
     /// Not so much memory is free.
     OutOfMemory(OutOfMemory),
     /// The machine's side failed.
@@ -78,7 +80,6 @@ impl fmt::Display for BuildError {
         match self {
             Self::NoFile => f.write_str("a file that it needs is not in the boot bundle; add it"),
             Self::Load(fault) => fault.fmt(f),
-            Self::Linux => f.write_str("Linux kernels cannot be started yet; use 'image'"),
             Self::OutOfMemory(error) => write!(f, "{error}; give it less memory"),
             Self::Host(error) => error.fmt(f),
             Self::Shape(error) => error.fmt(f),
@@ -210,7 +211,13 @@ impl<B: Backend> Parts<B> {
         }
         let mut name = ArrayString::new();
         let _ = name.try_push_str(&plan.name);
-        let guest = Guest::new(blueprint.number, name, space, bus, plan.cpus.len());
+        let clock = KvmClock {
+            begun: clock::now(),
+            tsc_hz: clock::tsc_hz(),
+            is_invariant: features().has_invariant_tsc,
+            wall_ns: 0,
+        };
+        let guest = Guest::new(blueprint.number, name, space, bus, plan.cpus.len(), clock);
         let mut parts = Self {
             guest: guest.ok_or(BuildError::TooMany)?,
             held,
@@ -229,7 +236,8 @@ impl<B: Backend> Parts<B> {
             Ok(mut vcpus) => {
                 if let Some(first) = vcpus.first_mut() {
                     let registers = first.vcpu_mut().registers_mut();
-                    registers.set(Register::RBX, entry.start_info.into());
+                    let (register, address) = entry.told;
+                    registers.set(register, address.into());
                 }
                 parts.overhead_bytes = parts.measure(blueprint.host, &vcpus);
                 Ok((parts, vcpus))
@@ -294,7 +302,8 @@ fn device_address(index: usize) -> SourceId {
 /// Where a guest begins.
 struct Begin {
     entry: Entry,
-    start_info: u32,
+    /// The register that says where the start information is.
+    told: (Register, u32),
 }
 
 fn load(memory: &GuestMemory, blueprint: &Blueprint<'_>) -> Result<Begin, BuildError> {
@@ -312,10 +321,24 @@ fn load(memory: &GuestMemory, blueprint: &Blueprint<'_>) -> Result<Begin, BuildE
             let start = start.map_err(|error| BuildError::Load(error.fault))?;
             Ok(Begin {
                 entry: Entry::Protected { eip: start.entry },
-                start_info: start.start_info,
+                told: (Register::RBX, start.start_info),
             })
         }
-        BootPlan::Linux { .. } => Err(BuildError::Linux),
+        BootPlan::Linux { kernel, initrd } => {
+            let payload = LinuxPayload {
+                kernel: file(kernel)?,
+                initrd: initrd.as_deref().map(file).transpose()?,
+                command_line: &blueprint.plan.command_line,
+                count_vcpus: blueprint.plan.cpus.len(),
+            };
+            let mut ram = memory;
+            let start = bzimage::load(&mut ram, &payload);
+            let start = start.map_err(|error| BuildError::Load(error.fault))?;
+            Ok(Begin {
+                entry: Entry::Protected { eip: start.entry },
+                told: (Register::RSI, start.boot_params),
+            })
+        }
     }
 }
 

@@ -62,6 +62,8 @@ pub enum Reason {
     Register,
     /// PCI configuration space.
     Configuration,
+    /// The I/O APIC.
+    IoApic,
     /// An address where nothing is.
     Nowhere,
     /// An invalid opcode that is not a submission.
@@ -72,7 +74,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [(Self, &'static str); 14] = [
+    pub const ALL: [(Self, &'static str); 15] = [
         (Self::Interrupt, "interrupt"),
         (Self::InterruptWindow, "interrupt_window"),
         (Self::Halt, "halt"),
@@ -84,6 +86,7 @@ impl Reason {
         (Self::Submission, "submission"),
         (Self::Register, "register"),
         (Self::Configuration, "configuration"),
+        (Self::IoApic, "io_apic"),
         (Self::Nowhere, "nowhere"),
         (Self::InvalidOpcode, "invalid_opcode"),
         (Self::Other, "other"),
@@ -139,7 +142,7 @@ mod tests {
         exits.add(Reason::Other);
         exits.add(Reason::Other);
         let counts = Reason::ALL.map(|(reason, _)| exits.get(reason));
-        assert_eq!(counts, [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(counts, [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
         exits.clear();
         assert_eq!(exits.get(Reason::Other), 0);
     }

@@ -9,9 +9,14 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use arrayvec::ArrayString;
 use spin::Mutex;
 
-use crate::platform::memory_map::SERIAL_PORT;
+use crate::platform::io_apic::{IoApic, IoApicMessage};
+use crate::platform::kvm_clock::{self, KvmClock};
+use crate::platform::local_apic;
+use crate::platform::memory_map::{CONSOLE_PIN, SERIAL_PORT};
 use crate::platform::pci_bus::{PciBus, read_absent};
+use crate::platform::power::{self, PowerRequest};
 use crate::platform::serial_port::{Input, Output, PORTS, SerialPort};
+use crate::virt::address::GuestPhysAddr;
 use crate::virt::backend::Backend;
 use crate::virt::registers::Width;
 use crate::virt::space::Space;
@@ -32,6 +37,10 @@ pub enum Ending {
     Passed,
     /// It said that something failed, with a code of its own.
     Failed(u64),
+    /// It switched itself off.
+    PoweredOff,
+    /// It reset itself.
+    Reset,
     /// It could not handle an exception.
     TripleFault,
     /// The processor does not enter it: the reason that the backend saw.
@@ -51,6 +60,8 @@ impl fmt::Display for Ending {
         match *self {
             Self::Passed => f.write_str("passed"),
             Self::Failed(code) => write!(f, "failed with its code {code:#x}"),
+            Self::PoweredOff => f.write_str("switched itself off"),
+            Self::Reset => f.write_str("reset itself"),
             Self::TripleFault => f.write_str("triple fault"),
             Self::NotRunnable(code) => write!(f, "refused by the processor, exit code {code:#x}"),
             Self::TablesOutsideRam(address) => {
@@ -97,8 +108,14 @@ pub struct Guest<B: Backend> {
     pub counters: GuestCounters,
     /// How many virtual processors it has.
     pub count_vcpus: usize,
+    /// Its clock, as KVM's interface has it.
+    pub clock: KvmClock,
     /// Locked by its own virtual processors alone.
-    serial: Mutex<SerialPort>,
+    serial: Mutex<Console>,
+    /// Likewise, and while `serial` may be locked.
+    io_apic: Mutex<IoApic>,
+    /// An interrupt that the I/O APIC has sent is to be reported to it when it ends.
+    awaits_end: AtomicBool,
     ending: Mutex<Option<Ending>>,
     /// Set with `ending`, to be looked at without its lock.
     has_ended: AtomicBool,
@@ -114,6 +131,7 @@ impl<B: Backend> Guest<B> {
         space: Arc<Space<B::Format>>,
         bus: PciBus<VdsaUnit>,
         count_vcpus: usize,
+        clock: KvmClock,
     ) -> Option<Arc<Self>> {
         let place = shared::place(number)?;
         place.open(count_vcpus);
@@ -125,7 +143,13 @@ impl<B: Backend> Guest<B> {
             bus,
             output: Output::new(),
             input: Input::new(),
-            serial: Mutex::new(SerialPort::new()),
+            clock,
+            serial: Mutex::new(Console {
+                port: SerialPort::new(),
+                is_interrupting: false,
+            }),
+            io_apic: Mutex::new(IoApic::new()),
+            awaits_end: AtomicBool::new(false),
             results: Results::default(),
             counters: GuestCounters::default(),
             count_vcpus: count_vcpus.min(MAX_VCPUS),
@@ -189,10 +213,14 @@ impl<B: Backend> Guest<B> {
         self.parked.lock().len()
     }
 
-    /// Looks after what came for its virtual DSAs: answers, ended batches, errors.
+    /// Looks after what came for its virtual DSAs: answers, ended batches, errors; and for
+    /// its console.
     pub(super) fn serve_vdsas(&self) {
         for (_, unit) in self.bus.functions() {
             unit.serve();
+        }
+        if self.input.has_bytes() {
+            self.update_console(&mut self.serial.lock());
         }
     }
 
@@ -200,26 +228,121 @@ impl<B: Backend> Guest<B> {
     pub(super) fn read_port(&self, port: u16, width: Width) -> u64 {
         match serial_register(port) {
             Some(register) if width == Width::Byte => {
-                let mut serial = self.serial.lock();
-                serial.read(register, &self.input).into()
+                let mut console = self.serial.lock();
+                let value = console.port.read(register, &self.input);
+                self.update_console(&mut console);
+                value.into()
             }
             _ => {
+                if let Some(value) = power::read(port).filter(|_| width == Width::Byte) {
+                    return value.into();
+                }
                 self.counters.strays.add_shared();
                 read_absent(width)
             }
         }
     }
 
-    /// Writes an I/O port.
-    pub(super) fn write_port(&self, port: u16, width: Width, value: u64) {
+    /// Writes an I/O port. What the guest asks for by that, if it is its end.
+    pub(super) fn write_port(&self, port: u16, width: Width, value: u64) -> Option<PowerRequest> {
         let [byte, ..] = value.to_le_bytes();
         match serial_register(port) {
             Some(register) if width == Width::Byte => {
-                self.serial.lock().write(register, byte, &self.output);
+                let mut console = self.serial.lock();
+                console.port.write(register, byte, &self.output);
+                self.update_console(&mut console);
+                None
             }
-            _ => self.counters.strays.add_shared(),
+            _ => {
+                let request = power::write(port, byte).filter(|_| width == Width::Byte);
+                if request.is_none() && power::read(port).is_none() {
+                    self.counters.strays.add_shared();
+                }
+                request
+            }
         }
     }
+
+    /// Lets the console's interrupt line follow the port.
+    fn update_console(&self, console: &mut Console) {
+        let is_interrupting = console.port.is_interrupting(&self.input);
+        if is_interrupting != console.is_interrupting {
+            console.is_interrupting = is_interrupting;
+            self.with_io_apic(|io_apic| io_apic.set_line(CONSOLE_PIN.into(), is_interrupting));
+        }
+    }
+
+    /// Tells the guest of what was typed at its console, by its first virtual processor.
+    pub fn notify_of_input(&self) {
+        if self.input.has_bytes() {
+            self.door(0).ask_to_serve_vdsas();
+        }
+    }
+
+    /// Does something with the I/O APIC, and sends what comes of it.
+    fn with_io_apic(&self, action: impl FnOnce(&mut IoApic) -> Option<IoApicMessage>) {
+        let mut io_apic = self.io_apic.lock();
+        let message = action(&mut io_apic);
+        self.awaits_end
+            .store(io_apic.awaits_end(), Ordering::Release);
+        drop(io_apic);
+        if let Some(IoApicMessage { address, data }) = message {
+            let message = local_apic::message(address.into(), data, self.count_vcpus);
+            if let Some(ipi) = message {
+                self.place.send(&ipi);
+            }
+        }
+    }
+
+    /// Reads from the I/O APIC's page.
+    pub(super) fn read_io_apic(&self, offset: u64) -> u32 {
+        self.io_apic.lock().read(offset)
+    }
+
+    /// Writes to the I/O APIC's page.
+    pub(super) fn write_io_apic(&self, offset: u64, value: u32) {
+        self.with_io_apic(|io_apic| io_apic.write(offset, value));
+    }
+
+    /// Whether [`interrupt_ended`](Self::interrupt_ended) is to be called.
+    #[inline]
+    pub(super) fn awaits_end(&self) -> bool {
+        self.awaits_end.load(Ordering::Relaxed)
+    }
+
+    /// A virtual processor has ended the interrupt of `vector`.
+    #[cold]
+    pub(super) fn interrupt_ended(&self, vector: u8) {
+        self.with_io_apic(|io_apic| io_apic.end_of_interrupt(vector));
+    }
+
+    /// Writes what a register of the guest's clock asks for. An address that is not RAM
+    /// gets nothing.
+    pub(super) fn write_clock(&self, register: u32, value: u64) {
+        let memory = &self.space.memory;
+        let result = match register {
+            kvm_clock::SYSTEM_TIME => match kvm_clock::clock_address(value) {
+                Some(address) => memory.write(GuestPhysAddr(address), &self.clock.clock()),
+                None => Ok(()),
+            },
+            kvm_clock::WALL_CLOCK => {
+                let address = kvm_clock::wall_clock_address(value);
+                memory.write(GuestPhysAddr(address), &self.clock.wall_clock())
+            }
+            _ => Ok(()),
+        };
+        if result.is_err() {
+            self.counters.strays.add_shared();
+        }
+    }
+}
+
+/// The console's port and its interrupt line.
+#[derive(Debug)]
+struct Console {
+    port: SerialPort,
+    /// Whether the line is asserted.
+    is_interrupting: bool,
 }
 
 /// Which register of the serial port is at `port`.

@@ -160,7 +160,8 @@ impl<B: Backend> Hypervisor<B> {
                 let ending = parts.guest.ending().unwrap_or(Ending::Stopped);
                 trace::record(Kind::END, number, 0, 0);
                 info!("vm", "guest={} ended: {ending}", parts.guest.name);
-                if ending == Ending::TripleFault && self.restarts(number, record) {
+                let is_reset = matches!(ending, Ending::Reset | Ending::TripleFault);
+                if is_reset && self.restarts(number, record) {
                     record.is_wanted = true;
                 }
                 Stage::Leaves(parts)

@@ -1,6 +1,6 @@
 //! Accesses that the nested tables stopped: devices, and addresses where nothing is.
 
-use crate::platform::memory_map;
+use crate::platform::{io_apic, memory_map};
 use crate::virt::address::{GuestPhysAddr, GuestVirtAddr};
 use crate::virt::backend::{Backend, Vcpu};
 use crate::virt::decode::{Instruction, Operation, StringStep};
@@ -133,6 +133,10 @@ impl<B: Backend> Context<'_, B> {
             self.door.exits.add(Reason::Configuration);
             return self.guest.bus.read_config(offset, width);
         }
+        if let Some(offset) = io_apic_offset(address) {
+            self.door.exits.add(Reason::IoApic);
+            return width.truncate(self.guest.read_io_apic(offset).into());
+        }
         self.stray();
         u64::MAX
     }
@@ -144,6 +148,11 @@ impl<B: Backend> Context<'_, B> {
         } else if let Some(offset) = configuration_offset(address) {
             self.door.exits.add(Reason::Configuration);
             self.guest.bus.write_config(offset, width, value);
+        } else if let Some(offset) = io_apic_offset(address) {
+            self.door.exits.add(Reason::IoApic);
+            let [a, b, c, d, ..] = width.truncate(value).to_le_bytes();
+            let value = u32::from_le_bytes([a, b, c, d]);
+            self.guest.write_io_apic(offset, value);
         } else {
             self.stray();
         }
@@ -160,6 +169,12 @@ impl<B: Backend> Context<'_, B> {
 fn configuration_offset(address: GuestPhysAddr) -> Option<u64> {
     let offset = address.0.wrapping_sub(memory_map::ECAM.0);
     (offset < memory_map::ECAM_BYTES).then_some(offset)
+}
+
+/// How far an address is into the I/O APIC's page.
+fn io_apic_offset(address: GuestPhysAddr) -> Option<u64> {
+    let offset = address.0.wrapping_sub(memory_map::IO_APIC.0);
+    (offset < io_apic::BYTES).then_some(offset)
 }
 
 /// Moves the index registers by one element. True if the instruction is done.

@@ -7,12 +7,14 @@ use hwspec::x86::apic;
 use crate::arch::{clock, pasid};
 use crate::platform::cpuid::{self, GuestCpu};
 use crate::platform::local_apic::{ApicEffect, LocalApic};
+use crate::platform::power::PowerRequest;
 use crate::virt::backend::{Backend, Loaded, Vcpu};
 use crate::virt::exit::{Exception, Exit, PortAccess};
 use crate::virt::extended_state;
 use crate::virt::registers::{Register, RegisterPart, Width};
 
 use super::super::counters::Reason;
+use super::super::guest::Ending;
 use super::super::schedule::Turn;
 use super::{Context, Next};
 
@@ -94,6 +96,9 @@ impl<B: Backend> Context<'_, B> {
         if register == apic::EOI && value == 0 {
             // On the way of every completion.
             self.door.exits.add(Reason::EndOfInterrupt);
+            if self.guest.awaits_end() {
+                self.guest.interrupt_ended(self.apic.servicing());
+            }
             self.apic.end_of_interrupt();
             vcpu.skip(Exit::WriteMsr);
             return Next::Enter;
@@ -106,6 +111,7 @@ impl<B: Backend> Context<'_, B> {
                 Some(is_taken) => is_taken,
                 None => {
                     let is_taken = self.msrs.write(register, value).is_ok();
+                    self.guest.write_clock(register, value);
                     pasid::set_valid(self.msrs.pasid().is_some());
                     is_taken
                 }
@@ -167,7 +173,13 @@ impl<B: Backend> Context<'_, B> {
             vcpu.registers_mut().set_part(part, value);
         } else {
             let value = vcpu.registers().get_part(part);
-            self.guest.write_port(access.port, access.width, value);
+            let request = self.guest.write_port(access.port, access.width, value);
+            if let Some(request) = request {
+                return self.end(match request {
+                    PowerRequest::Off => Ending::PoweredOff,
+                    PowerRequest::Reset => Ending::Reset,
+                });
+            }
         }
         vcpu.skip(exit);
         Next::Enter
