@@ -224,6 +224,18 @@ impl<B: Backend> Guest<B> {
         }
     }
 
+    /// Lets batches in flight be looked at, as if their interrupt had come.
+    pub(super) fn look_for_batches(&self) {
+        for (_, unit) in self.bus.functions() {
+            let vdsa = unit.try_look(|device, backing| {
+                (device.batches_in_flight() > 0).then_some(backing.vdsa)
+            });
+            if let Some(vdsa) = vdsa.flatten() {
+                self.place.batch_ended(vdsa);
+            }
+        }
+    }
+
     /// Reads an I/O port.
     pub(super) fn read_port(&self, port: u16, width: Width) -> u64 {
         match serial_register(port) {

@@ -4,9 +4,11 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::{Mutex, Once};
 
+use crate::arch::clock;
 use crate::bundle::Bundle;
 use crate::config::plan::{Plan, Restart};
 use crate::host::Host;
@@ -23,6 +25,10 @@ use super::summary::Summary;
 
 /// How often a guest is started anew at the most because it ended by itself.
 const MAX_RESTARTS: u32 = 1000;
+
+/// How often guests with batches in flight look whether those have ended. Most ends
+/// are told by an interrupt; it can be lost, and there may have been none to give.
+const LOOK_NS: u64 = 20_000_000;
 
 /// The one hypervisor, whatever its backend.
 static INSTANCE: Once<&'static (dyn Any + Send + Sync)> = Once::new();
@@ -105,6 +111,8 @@ pub struct Hypervisor<B: Backend> {
     /// The guests, in the configuration's order. Locked by the boot processor alone,
     /// between two turns.
     pub records: Mutex<Vec<Record<B>>>,
+    /// When batches are to be looked for, in ticks of the time-stamp counter.
+    next_look: AtomicU64,
 }
 
 impl<B: Backend> Hypervisor<B> {
@@ -128,6 +136,7 @@ impl<B: Backend> Hypervisor<B> {
             bundle,
             processors: Processors::new(slice_ns),
             records: Mutex::new(records),
+            next_look: AtomicU64::new(0),
         }));
         assert!(!INSTANCE.is_completed(), "there is one hypervisor");
         INSTANCE.call_once(|| hypervisor);
@@ -149,6 +158,16 @@ impl<B: Backend> Hypervisor<B> {
         let mut records = self.records.lock();
         for (number, record) in records.iter_mut().enumerate() {
             self.step_one(number, record);
+        }
+        let now = clock::now();
+        if now >= self.next_look.load(Ordering::Relaxed) {
+            let next = now.wrapping_add(clock::ticks(LOOK_NS));
+            self.next_look.store(next, Ordering::Relaxed);
+            for record in records.iter() {
+                if let Stage::Runs(parts) = &record.stage {
+                    parts.guest.look_for_batches();
+                }
+            }
         }
     }
 
