@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use dsa::ims::{Counts, DeviceEntry, ImsIndex, Message, Store};
@@ -21,7 +22,7 @@ use dsa::{
     SoftwareError, State,
 };
 use hwio::{Clock, Mmio, Registers, TscClock};
-use hwspec::dsa::{ImsEntry, IntCause, PortalPage};
+use hwspec::dsa::{ImsEntry, IntCause, PortalPage, ResetType};
 use hwspec::pci::{
     AtsCapability, COMMAND, EXTENDED_CAPABILITY_ATS, EXTENDED_CAPABILITY_PAGE_REQUEST,
     EXTENDED_CAPABILITY_PASID, MsixEntry, PageRequestCapability, Pasid, PasidCapability, SourceId,
@@ -38,8 +39,8 @@ use super::pci::{Bar, Function, MsixTable, Pci, PciError};
 use super::routes::{GuestTarget, HostTarget, Route, Routes, Target};
 use super::service::{Counters, Health, Service};
 use super::window::WindowAround;
-use crate::info;
 use crate::mm::{PortalKind, QueuePortal, devices};
+use crate::{info, warn};
 
 /// Device ids of DSAs: Sapphire and Emerald Rapids, Granite Rapids-D, Diamond
 /// Rapids.
@@ -183,8 +184,16 @@ pub struct Accelerator {
     /// What it was configured to.
     plan: Mutex<Option<Plan>>,
     service: Service<DsaHardware>,
+    /// What of its health the console has shown.
+    shown: Mutex<Shown>,
     /// The interrupt of MSI-X entry 0.
     _line: Line,
+}
+
+/// What of a device's health the console has shown.
+struct Shown {
+    health: Health,
+    recoveries: u32,
 }
 
 /// What a device's bring-up needs of the rest.
@@ -292,6 +301,10 @@ impl Accelerator {
             portals,
             plan: Mutex::new(None),
             service: Service::new(hardware, store),
+            shown: Mutex::new(Shown {
+                health: Health::Works,
+                recoveries: 0,
+            }),
             _line: Line { interrupt, route },
         })
     }
@@ -432,7 +445,48 @@ impl Accelerator {
     /// Does what has to wait: recovers the device, gives interrupts back. Not for VM
     /// exits.
     pub fn housekeep(&self) {
-        self.service.housekeep();
+        if let Some(health) = self.service.housekeep() {
+            self.show(health);
+        }
+    }
+
+    /// Says on the console what became of the device, once.
+    fn show(&self, health: Health) {
+        let mut shown = self.shown.lock();
+        let number = self.number;
+        let recoveries = self.counters().recoveries.load(Ordering::Relaxed);
+        if recoveries != shown.recoveries {
+            shown.recoveries = recoveries;
+            warn!(
+                "dsa",
+                "dsa{number} halted and was reset times={recoveries}; what it had in hand is \
+                 lost, and the virtual DSAs of its guests are halted until they are reset"
+            );
+        }
+        if health == shown.health {
+            return;
+        }
+        shown.health = health;
+        match health {
+            Health::Works | Health::Recovers => {}
+            Health::Halted(reset) => warn!(
+                "dsa",
+                "dsa{number} halted and needs {}, which Weir cannot give it; the virtual DSAs \
+                 of its guests are halted for good; restart the machine",
+                match reset {
+                    ResetType::ResetDevice => "the command Reset Device",
+                    ResetType::FunctionLevel => "a function-level reset",
+                    ResetType::Warm => "a warm reset",
+                    ResetType::Cold => "a cold reset",
+                }
+            ),
+            Health::Failed => warn!(
+                "dsa",
+                "dsa{number} at={} does not do what it is told, or is gone; the virtual DSAs \
+                 of its guests are halted for good; restart the machine",
+                self.source()
+            ),
+        }
     }
 
     /// Whether the device works. Waits for whoever is using it.

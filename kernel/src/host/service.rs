@@ -226,20 +226,21 @@ impl<H: Hardware> Service<H> {
         self.inner.lock().last_error
     }
 
-    /// Does what has to wait: recovers a device that halted, and closes lines.
-    pub(super) fn housekeep(&self) {
+    /// Does what has to wait: recovers a device that halted, and closes lines. Returns
+    /// whether the device works then, unless somebody else is at it.
+    pub(super) fn housekeep(&self) -> Option<Health> {
         // Its interrupt may have been lost.
         self.note_interrupt();
         self.run();
-        let Some(mut inner) = self.inner.try_lock() else {
-            return;
-        };
+        let mut inner = self.inner.try_lock()?;
         if inner.health == Health::Recovers {
             inner.recover(&self.counters);
         }
         inner.close_lines();
+        let health = inner.health;
         drop(inner);
         self.run();
+        Some(health)
     }
 
     // ---- On the way of a VM exit: waits for nothing ----
