@@ -158,6 +158,43 @@ impl<O> DmaPages for MappedPages<O> {
         unsafe { self.pointer(index).write_volatile(value) };
     }
 
+    #[inline]
+    fn write_words(&mut self, first: usize, words: &[u64]) {
+        /// So many are written between two comparisons: a descriptor.
+        const AT_ONCE: usize = 8;
+        let end = first.checked_add(words.len());
+        assert!(
+            end.is_some_and(|end| end <= self.len_words),
+            "{} words at {first} of {}",
+            words.len(),
+            self.len_words
+        );
+        // SAFETY: the index is in the pages, or just behind them if there is no word.
+        let mut place = unsafe { self.base.add(first) };
+        let mut write = |word| {
+            fence(Ordering::Release);
+            // SAFETY: 1. There are as many words as were compared above. 2. and 3. as in
+            // `write_word`.
+            unsafe { place.write_volatile(word) };
+            // SAFETY: as above; behind the last word is at most the end of the pages.
+            place = unsafe { place.add(1) };
+        };
+        let (chunks, rest) = words.as_chunks::<AT_ONCE>();
+        for &[a, b, c, d, e, f, g, h] in chunks {
+            write(a);
+            write(b);
+            write(c);
+            write(d);
+            write(e);
+            write(f);
+            write(g);
+            write(h);
+        }
+        for &word in rest {
+            write(word);
+        }
+    }
+
     fn write_back(&self, words: Range<usize>) {
         assert!(
             words.end <= self.len_words,
@@ -190,6 +227,7 @@ impl<O> fmt::Debug for MappedPages<O> {
 mod tests {
     use std::boxed::Box;
     use std::rc::Rc;
+    use std::vec::Vec;
 
     use super::*;
 
@@ -228,6 +266,26 @@ mod tests {
     #[should_panic(expected = "word 1024 of 1024")]
     fn a_word_behind_the_end_is_caught() {
         pages(()).write_word(2 * PAGE_WORDS, 0);
+    }
+
+    #[test]
+    fn many_words_are_written_one_behind_the_other() {
+        let mut pages = pages(());
+        let words: Vec<u64> = (1..=21).collect();
+        pages.write_words(3, &words);
+        let read: Vec<u64> = (2..25).map(|index| pages.read_word(index)).collect();
+        assert_eq!(read.first(), Some(&0));
+        assert_eq!(read.get(1..22), Some(&words[..]));
+        assert_eq!(read.last(), Some(&0));
+        pages.write_words(2 * PAGE_WORDS - 8, &words[..8]);
+        pages.write_words(2 * PAGE_WORDS, &[]);
+        assert_eq!(pages.read_word(2 * PAGE_WORDS - 1), 8);
+    }
+
+    #[test]
+    #[should_panic(expected = "9 words at 1016 of 1024")]
+    fn many_words_beyond_the_end_are_caught() {
+        pages(()).write_words(2 * PAGE_WORDS - 8, &[0; 9]);
     }
 
     #[test]
