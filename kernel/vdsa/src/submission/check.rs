@@ -135,7 +135,7 @@ pub(super) fn check<const IS_MEMBER: bool>(
             size.wrapping_sub(1) < limits.max_transfer,
             Rule::TransferSize,
         )?;
-    } else {
+    } else if row.kind.has_operands() {
         check_operands(words, row.kind, limits)?;
     }
     check_handle(words, limits)?;

@@ -74,6 +74,11 @@ impl Kind {
             Self::Move | Self::Fill | Self::Compare | Self::ComparePattern | Self::CacheFlush
         )
     }
+
+    /// Whether there are operands at all.
+    pub(super) const fn has_operands(self) -> bool {
+        !matches!(self, Self::NoOp | Self::Drain)
+    }
 }
 
 /// One operation.
