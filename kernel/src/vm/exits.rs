@@ -69,6 +69,9 @@ impl<B: Backend> Context<'_, B> {
         }
         let priority = vcpu.task_priority();
         let Some(vector) = self.apic.highest(&self.door.pending, priority) else {
+            if priority != 0 {
+                self.watch_priority(vcpu, priority);
+            }
             return;
         };
         if !vcpu.can_take_interrupt() {
@@ -80,6 +83,18 @@ impl<B: Backend> Context<'_, B> {
         // One of a higher priority may be let in before this one has ended.
         if self.apic.highest(&self.door.pending, priority).is_some() {
             vcpu.request_interrupt_window();
+        }
+    }
+
+    /// The guest lowers its task priority without being left: it is to be left when it
+    /// lets an interrupt in that waits for that alone.
+    #[cold]
+    fn watch_priority(&self, vcpu: &mut B::Vcpu, priority: u8) {
+        let held = self
+            .apic
+            .held_by_task_priority(&self.door.pending, priority);
+        if let Some(vector) = held {
+            vcpu.request_priority_window(vector >> 4);
         }
     }
 
