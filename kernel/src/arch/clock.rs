@@ -19,6 +19,8 @@ const NS_PER_SECOND: u64 = 1_000_000_000;
 static SPEEDS: Once<Speeds> = Once::new();
 /// Ticks that were spent waiting for hardware.
 static WAITED: AtomicU64 = AtomicU64::new(0);
+/// Ticks that went into memory of guests.
+static FILLED: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Clone, Copy, Debug)]
 struct Speeds {
@@ -138,6 +140,20 @@ fn wait_ticks(ticks: u64) {
 /// for: what a count of instructions from start to guest leaves out.
 pub fn waited_ticks() -> u64 {
     WAITED.load(Ordering::Relaxed)
+}
+
+/// Does something that takes time in proportion to a guest's memory or image.
+pub fn fill<T>(action: impl FnOnce() -> T) -> T {
+    let start = now();
+    let result = action();
+    FILLED.fetch_add(now().wrapping_sub(start), Ordering::Relaxed);
+    result
+}
+
+/// How many ticks have been spent clearing guests' memory and copying images into it:
+/// what a count of instructions from start to guest leaves out too.
+pub fn filled_ticks() -> u64 {
+    FILLED.load(Ordering::Relaxed)
 }
 
 /// Lets this processor's timer interrupt at `deadline`, in ticks of the

@@ -54,10 +54,12 @@ pub enum Key {
     BenchBegin = 10,
     /// A bench ends: its number.
     BenchEnd = 11,
+    /// What a bench found: its number in bits 7:0, ticks above.
+    BenchCost = 12,
 }
 
 /// How many keys there are.
-pub const COUNT: usize = Key::BenchEnd as usize + 1;
+pub const COUNT: usize = Key::BenchCost as usize + 1;
 
 impl Key {
     /// The key of this number, if there is one.
@@ -75,6 +77,7 @@ impl Key {
             9 => Self::Errors,
             10 => Self::BenchBegin,
             11 => Self::BenchEnd,
+            12 => Self::BenchCost,
             _ => return None,
         })
     }
@@ -137,14 +140,14 @@ mod tests {
                 value: 0xe306_9283
             }
         );
-        for number in 0..12 {
+        for number in 0..13 {
             assert_eq!(Key::from_number(number).map(|key| key as u64), Some(number));
         }
     }
 
     #[test]
     fn anything_else_is_unknown() {
-        assert_eq!(decode(&registers(0x5765_6972, 12, 0), 0), Call::Unknown);
+        assert_eq!(decode(&registers(0x5765_6972, 13, 0), 0), Call::Unknown);
         assert_eq!(decode(&registers(0x5765_6973, 1, 0), 0), Call::Unknown);
         let wide = 0x1_0000_0001;
         assert_eq!(decode(&registers(0x5765_6972, wide, 0), 0), Call::Unknown);

@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use x86_64::PhysAddr;
 
 use super::address::GuestPhysAddr;
+use crate::arch::clock;
 use crate::mm::{Frames, OutOfMemory, PAGE_SIZE};
 
 /// The size of a chunk, and what a guest's memory is a multiple of.
@@ -64,7 +65,7 @@ impl GuestMemory {
         let chunks = (0..size / CHUNK_BYTES)
             .map(|_| {
                 let frames = Frames::allocate_aligned(pages, pages)?;
-                frames.clear();
+                clock::fill(|| frames.clear());
                 Ok(frames)
             })
             .collect::<Result<Vec<_>, OutOfMemory>>()?;

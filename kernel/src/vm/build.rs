@@ -317,7 +317,7 @@ fn load(memory: &GuestMemory, blueprint: &Blueprint<'_>) -> Result<Begin, BuildE
                 reserved: &[],
             };
             let mut ram = memory;
-            let start = loader::load(&mut ram, &payload);
+            let start = clock::fill(|| loader::load(&mut ram, &payload));
             let start = start.map_err(|error| BuildError::Load(error.fault))?;
             Ok(Begin {
                 entry: Entry::Protected { eip: start.entry },

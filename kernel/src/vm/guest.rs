@@ -21,6 +21,7 @@ use crate::virt::backend::Backend;
 use crate::virt::registers::Width;
 use crate::virt::space::Space;
 
+use super::bench::Measurements;
 use super::counters::{Counter, Exits, Reason};
 use super::results::Results;
 use super::shared::{self, MAX_VCPUS, Place, VcpuDoor};
@@ -104,6 +105,8 @@ pub struct Guest<B: Backend> {
     pub input: Input,
     /// What it says of itself.
     pub results: Results,
+    /// What it measured.
+    pub measurements: Measurements,
     /// What it did that led nowhere.
     pub counters: GuestCounters,
     /// How many virtual processors it has.
@@ -151,6 +154,7 @@ impl<B: Backend> Guest<B> {
             io_apic: Mutex::new(IoApic::new()),
             awaits_end: AtomicBool::new(false),
             results: Results::default(),
+            measurements: Measurements::default(),
             counters: GuestCounters::default(),
             count_vcpus: count_vcpus.min(MAX_VCPUS),
             ending: Mutex::new(None),
@@ -177,6 +181,16 @@ impl<B: Backend> Guest<B> {
     pub fn count_exits(&self, reason: Reason) -> u64 {
         self.doors()
             .map(|door| Exits::get(&door.exits, reason))
+            .sum()
+    }
+
+    /// How often it was left for a reason of its own: not for the machine's interrupts,
+    /// time slices among them.
+    pub fn count_own_exits(&self) -> u64 {
+        let reasons = Reason::ALL.into_iter();
+        reasons
+            .filter(|&(reason, _)| reason != Reason::Interrupt)
+            .map(|(reason, _)| self.count_exits(reason))
             .sum()
     }
 

@@ -41,6 +41,30 @@ pub fn entered() -> u64 {
     ENTERED.load(Ordering::Relaxed)
 }
 
+/// Ticks from the hypervisor's entry to the first guest's first instruction, 0 before.
+static ENTRY_TO_GUEST: AtomicU64 = AtomicU64::new(0);
+
+/// Notes that a guest is about to run. The first one counts.
+pub(super) fn note_guest() {
+    if ENTRY_TO_GUEST.load(Ordering::Relaxed) == 0 {
+        let elsewhere = clock::waited_ticks() + clock::filled_ticks();
+        let ticks = clock::now()
+            .wrapping_sub(entered())
+            .saturating_sub(elsewhere);
+        let _ = ENTRY_TO_GUEST.compare_exchange(0, ticks, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Ticks from the hypervisor's entry to the first guest's first instruction, without
+/// what hardware had to be waited for, and without clearing guests' memory and copying
+/// their images.
+pub fn entry_to_guest() -> Option<u64> {
+    match ENTRY_TO_GUEST.load(Ordering::Relaxed) {
+        0 => None,
+        ticks => Some(ticks),
+    }
+}
+
 /// Why no guest was started.
 #[derive(Debug)]
 pub enum StartError {

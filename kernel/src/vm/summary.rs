@@ -7,6 +7,7 @@ use vdsa::Rule;
 use crate::platform::hypercall;
 use crate::virt::backend::Backend;
 
+use super::bench::Measured;
 use super::counters::Reason;
 use super::guest::{Ending, Guest};
 
@@ -27,6 +28,8 @@ pub struct Summary {
     pub refused: Vec<(Rule, u64)>,
     /// What it said of itself, by key.
     pub results: [Option<u64>; hypercall::COUNT],
+    /// What it measured.
+    pub measured: Option<Measured>,
     /// Accesses to where nothing is.
     pub strays: u64,
     /// Memory that it took beyond its RAM, in bytes.
@@ -62,6 +65,7 @@ impl Summary {
             software_interrupts,
             refused,
             results: guest.results.all(),
+            measured: guest.measurements.read(),
             strays: guest.counters.strays.get(),
             overhead_bytes,
         }

@@ -12,6 +12,7 @@ use super::exits::Context;
 use super::guest::Guest;
 use super::schedule::Turn;
 use super::shared::VcpuDoor;
+use super::start;
 
 /// What a virtual processor is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +146,7 @@ impl<B: Backend> VirtualCpu<B> {
         }
         turn.set_timer(self.apic.timer_deadline());
         pasid::set_valid(self.msrs.pasid().is_some());
+        start::note_guest();
         let mut context = Context {
             guest: &self.guest,
             index: self.index,
