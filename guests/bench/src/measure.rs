@@ -1,17 +1,29 @@
 //! The measurements.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
 use guest_rt::clock::{spin_until, ticks};
+use guest_rt::cost::{self, Arrival};
 use guest_rt::dsa::{Batch, Device, Instruction, Queue, Records, Submission, Work};
 use guest_rt::hypercall::{self, Key, report};
+use guest_rt::memory::Buffer;
 use guest_rt::{Guest, interrupts};
 
 /// How long one piece of work may take.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Members of a batch.
 const MEMBERS: usize = 64;
+/// Bytes of a copy: little work, since it is not the device that is measured.
+const COPIED: u32 = 64;
+/// How often the second processor is interrupted.
+const TIMES_ON_SECOND: u64 = 4;
+/// Nothing has come to the second processor.
+const NOTHING: u32 = 0;
+
+/// What the last interrupt of the second processor cost.
+static ON_SECOND: AtomicU32 = AtomicU32::new(NOTHING);
 
 /// What something cost, in ticks, of all times that it was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,51 +33,62 @@ pub(crate) struct Cost {
     pub(crate) most: u64,
 }
 
+impl Cost {
+    fn of(mut costs: Vec<u64>) -> Self {
+        costs.sort_unstable();
+        let at = |index: usize| costs.get(index).copied().unwrap_or(0);
+        Self {
+            least: at(0),
+            median: at(costs.len() / 2),
+            most: at(costs.len().saturating_sub(1)),
+        }
+    }
+}
+
 /// How often each is done, and what it is done with.
 #[derive(Debug)]
 pub(crate) struct Bench {
     times: u64,
     records: Records,
     batch: Batch,
+    /// What is copied, and where to.
+    buffers: [Buffer; 2],
 }
 
 impl Bench {
     pub(crate) fn new(times: u64) -> Self {
+        let bytes = MEMBERS * 64;
+        let buffers = [Buffer::new(bytes), Buffer::new(bytes)];
         let mut batch = Batch::new(MEMBERS);
-        for _ in 0..MEMBERS {
-            batch.push_as_it_is(Work::no_op());
+        for index in 0..MEMBERS {
+            batch.push(copy(&buffers, index));
         }
         Self {
             times: times.clamp(1, 10_000),
             records: Records::new(1),
             batch,
+            buffers,
         }
     }
 
-    /// Does `once` many times between the two marks of measurement `id`. It returns the
-    /// ticks that it took.
-    fn repeat<E>(&self, id: u64, mut once: impl FnMut() -> Result<u64, E>) -> Result<Cost, E> {
+    /// Does `once` many times between the two marks of measurement `id`. It returns what
+    /// it found.
+    fn repeat<T, E>(&self, id: u64, mut once: impl FnMut() -> Result<T, E>) -> Result<Vec<T>, E> {
         // Once to warm up, outside of the marks.
         once()?;
-        let mut costs = Vec::new();
+        let mut found = Vec::new();
         report(Key::BenchBegin, id);
         for _ in 0..self.times {
-            costs.push(once()?);
+            found.push(once()?);
         }
         report(Key::BenchEnd, id);
-        costs.sort_unstable();
-        let at = |index: usize| costs.get(index).copied().unwrap_or(0);
-        Ok(Cost {
-            least: at(0),
-            median: at(costs.len() / 2),
-            most: at(costs.len().saturating_sub(1)),
-        })
+        Ok(found)
     }
 
     /// The floor.
     pub(crate) fn nothing(&self) -> Cost {
-        let cost = self.repeat(1, || Ok::<_, ()>(elapsed(|| ())));
-        cost.unwrap_or_default()
+        let costs = self.repeat(1, || Ok::<_, ()>(elapsed(|| ())));
+        Cost::of(costs.unwrap_or_default())
     }
 
     /// An exit that does next to nothing; nothing where there is no hypervisor.
@@ -76,8 +99,8 @@ impl Bench {
         let mark = || {
             hypercall::call(Key::Mark as u64, 0);
         };
-        let cost = self.repeat(2, || Ok::<_, ()>(elapsed(mark)));
-        cost.unwrap_or_default()
+        let costs = self.repeat(2, || Ok::<_, ()>(elapsed(mark)));
+        Cost::of(costs.unwrap_or_default())
     }
 
     /// An exit that decodes an instruction.
@@ -85,8 +108,15 @@ impl Bench {
         let load = || {
             device.state();
         };
-        let cost = self.repeat(10, || Ok::<_, ()>(elapsed(load)));
-        cost.unwrap_or_default()
+        let costs = self.repeat(10, || Ok::<_, ()>(elapsed(load)));
+        Cost::of(costs.unwrap_or_default())
+    }
+
+    /// A copy with a record.
+    fn copy(&self, queue: &Queue, by: Instruction) -> Work {
+        self.records.clear(0);
+        let copy = named(copy(&self.buffers, 0), queue, by);
+        copy.record(self.records.address(0))
     }
 
     /// One submission, and then enough time for the device.
@@ -96,53 +126,123 @@ impl Bench {
         queue: &Queue,
         by: Instruction,
     ) -> Result<Cost, &'static str> {
-        let words = named(Work::no_op(), queue, by).words();
-        // With a record, and waited for, so that the queue is empty again.
-        let last = named(Work::no_op(), queue, by).record(self.records.address(0));
-        self.repeat(id, || {
-            let mut submission = Submission::Retry;
-            let cost = elapsed(|| submission = queue.portal.submit_words(&words, by));
+        let costs = self.repeat(id, || {
+            let words = self.copy(queue, by).words();
+            let (submission, cost) = cost::of_submission(queue.portal, &words, by);
             if submission == Submission::Retry {
                 return Err("a submission to an empty queue is to be tried again");
             }
-            self.records.clear(0);
-            queue.portal.submit(&last, by);
             self.wait_for(|| self.records.is_written(0))?;
-            Ok(cost)
-        })
+            Ok(u64::from(cost))
+        });
+        Ok(Cost::of(costs?))
+    }
+
+    /// The same with an interrupt, which comes some time later.
+    pub(crate) fn with_handle(&self, queue: &Queue) -> Result<Cost, &'static str> {
+        let by = queue.instruction;
+        let costs = self.repeat(14, || {
+            let before = interrupts::count(queue.vector);
+            let work = self.copy(queue, by).interrupt(queue.handle);
+            let (_, cost) = cost::of_submission(queue.portal, &work.words(), by);
+            let is_done = || interrupts::count(queue.vector) != before;
+            if interrupts::run_until(LIMIT, is_done) {
+                Ok(u64::from(cost))
+            } else {
+                Err("no interrupt")
+            }
+        });
+        Ok(Cost::of(costs?))
     }
 
     /// One submission of a batch.
     pub(crate) fn batch(&self, queue: &Queue) -> Result<Cost, &'static str> {
         self.fits(queue)?;
-        self.repeat(6, || {
+        let costs = self.repeat(6, || {
             let words = self.batch.work().words();
-            let cost = elapsed(|| {
-                queue.portal.submit_words(&words, queue.instruction);
-            });
+            let (_, cost) = cost::of_submission(queue.portal, &words, queue.instruction);
             self.wait_for(|| self.batch.records().is_written(self.batch.own()))?;
-            Ok(cost)
-        })
+            Ok(u64::from(cost))
+        });
+        Ok(Cost::of(costs?))
     }
 
-    /// From before the submission until the handler runs.
-    pub(crate) fn interrupt(&self, queue: &Queue, halted: bool) -> Result<Cost, &'static str> {
-        let work = named(Work::no_op(), queue, queue.instruction);
-        let work = work.record(self.records.address(0)).interrupt(queue.handle);
-        let words = work.words();
-        self.repeat(if halted { 7 } else { 8 }, || {
-            self.records.clear(0);
-            from_submission_to_handler(queue, &words, halted)
-        })
+    /// The interrupt of a copy: message to handler and exit to entry while the processor
+    /// runs, message to handler while it has halted.
+    ///
+    /// When the message came is not known to a processor that has halted; but the device
+    /// takes as long as it takes for a processor that runs.
+    pub(crate) fn interrupts(&self, queue: &Queue) -> Result<(Cost, Cost, Cost), &'static str> {
+        let arrivals = |id, is_halted| {
+            self.repeat(id, || {
+                let work = self.copy(queue, queue.instruction);
+                self.arrival(queue, &work.interrupt(queue.handle), is_halted)
+            })
+        };
+        let running = arrivals(8, false)?;
+        let of_all = |arrivals: &[Arrival], part: fn(&Arrival) -> u32| {
+            Cost::of(
+                arrivals
+                    .iter()
+                    .map(|arrival| part(arrival).into())
+                    .collect(),
+            )
+        };
+        let to_handler = of_all(&running, |arrival| arrival.to_handler);
+        let outside = of_all(&running, |arrival| arrival.outside);
+        let before = of_all(&running, |arrival| {
+            arrival.from_submission - arrival.to_handler
+        });
+        let halted = of_all(&arrivals(7, true)?, |arrival| arrival.from_submission);
+        let halted = Cost {
+            least: halted.least.saturating_sub(before.median),
+            median: halted.median.saturating_sub(before.median),
+            most: halted.most.saturating_sub(before.median),
+        };
+        Ok((to_handler, outside, halted))
     }
 
-    /// The same of a batch.
-    pub(crate) fn batch_interrupt(&self, queue: &Queue) -> Result<Cost, &'static str> {
+    /// The end of a batch, exit to entry.
+    pub(crate) fn batch_completion(&self, queue: &Queue) -> Result<Cost, &'static str> {
         self.fits(queue)?;
-        self.repeat(9, || {
+        let costs = self.repeat(9, || {
             let work = self.batch.work().interrupt(queue.handle);
-            from_submission_to_handler(queue, &work.words(), true)
-        })
+            let arrival = self.arrival(queue, &work, false)?;
+            if !self.batch.records().is_written(self.batch.own()) {
+                return Err("an interrupt of a batch without its record");
+            }
+            Ok(u64::from(arrival.outside))
+        });
+        Ok(Cost::of(costs?))
+    }
+
+    /// Message to handler on the second processor, which spins.
+    pub(crate) fn on_second(&self, queue: &Queue) -> Result<Cost, &'static str> {
+        let mut costs = Vec::new();
+        for _ in 0..TIMES_ON_SECOND {
+            ON_SECOND.store(NOTHING, Ordering::SeqCst);
+            let work = self.copy(queue, queue.instruction);
+            queue
+                .portal
+                .submit(&work.interrupt(queue.handle), queue.instruction);
+            let came = || ON_SECOND.load(Ordering::SeqCst) != NOTHING;
+            if !interrupts::wait_until(LIMIT, came) {
+                return Err("no interrupt of the second processor");
+            }
+            costs.push(ON_SECOND.load(Ordering::SeqCst).into());
+        }
+        Ok(Cost::of(costs))
+    }
+
+    fn arrival(
+        &self,
+        queue: &Queue,
+        work: &Work,
+        is_halted: bool,
+    ) -> Result<Arrival, &'static str> {
+        let words = work.words();
+        let arrival = cost::of_interrupt(queue.portal, &words, queue.instruction, is_halted);
+        arrival.ok_or("no interrupt")
     }
 
     fn fits(&self, queue: &Queue) -> Result<(), &'static str> {
@@ -161,6 +261,21 @@ impl Bench {
     }
 }
 
+/// What the second processor does.
+pub(crate) fn spin_on_second() {
+    loop {
+        if let Some(arrival) = cost::of_interrupt_from_elsewhere() {
+            ON_SECOND.store(arrival.to_handler.max(1), Ordering::SeqCst);
+        }
+    }
+}
+
+/// Copy number `index`.
+fn copy(buffers: &[Buffer; 2], index: usize) -> Work {
+    let [source, destination] = buffers.each_ref().map(|buffer| buffer.address(64 * index));
+    Work::memory_move(source, destination, COPIED)
+}
+
 /// `work` with the PASID that ENQCMDS takes from it.
 fn named(work: Work, queue: &Queue, by: Instruction) -> Work {
     match by {
@@ -175,25 +290,4 @@ fn elapsed(what: impl FnOnce()) -> u64 {
     let before = ticks();
     what();
     ticks().wrapping_sub(before)
-}
-
-fn from_submission_to_handler(
-    queue: &Queue,
-    words: &[u64; 8],
-    halted: bool,
-) -> Result<u64, &'static str> {
-    let before = interrupts::count(queue.vector);
-    let is_done = || interrupts::count(queue.vector) != before;
-    let start = ticks();
-    queue.portal.submit_words(words, queue.instruction);
-    let came = if halted {
-        interrupts::wait_until(LIMIT, is_done)
-    } else {
-        interrupts::run_until(LIMIT, is_done)
-    };
-    if came {
-        Ok(interrupts::last_arrival().wrapping_sub(start))
-    } else {
-        Err("no interrupt")
-    }
 }

@@ -55,6 +55,8 @@ pub enum Key {
     BenchBegin = 10,
     /// A measurement ends.
     BenchEnd = 11,
+    /// What it found: its number in bits 7:0, ticks above.
+    BenchCost = 12,
 }
 
 /// Calls Weir with any key: false if it does not know the key.

@@ -36,6 +36,8 @@ pub mod clock;
 #[cfg(any(target_os = "none", doc))]
 pub mod console;
 #[cfg(any(target_os = "none", doc))]
+pub mod cost;
+#[cfg(any(target_os = "none", doc))]
 mod cpu;
 pub mod dsa;
 #[cfg(any(target_os = "none", doc))]

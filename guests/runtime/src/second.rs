@@ -17,7 +17,7 @@ use crate::entry::{CR0, CR4, EFER};
 use crate::{apic, clock, trap};
 
 /// Its APIC ID.
-const APIC_ID: u32 = 1;
+pub const APIC_ID: u8 = 1;
 /// The page it starts in. What the loader left in low memory has been read by then.
 const PAGE: u64 = 0x8000;
 /// Between INIT and start-up, and between two of those. [Intel SDM, vol. 3, 10.4.4.1
@@ -107,12 +107,12 @@ pub fn start(work: fn()) -> bool {
     assert!(before.is_none(), "the second processor was started before");
     write_page();
     // SAFETY: it runs nothing yet.
-    unsafe { apic::send_init(APIC_ID) };
+    unsafe { apic::send_init(APIC_ID.into()) };
     wait(INIT);
     for _ in 0..2 {
         let [page, ..] = (PAGE >> 12).to_le_bytes();
         // SAFETY: the code is there.
-        unsafe { apic::send_start_up(APIC_ID, page) };
+        unsafe { apic::send_start_up(APIC_ID.into(), page) };
         wait(START_UP);
         if IS_ONLINE.load(Ordering::SeqCst) {
             return true;

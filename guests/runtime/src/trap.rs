@@ -177,6 +177,8 @@ pub(crate) const NO_EXCEPTION: u64 = u64::MAX;
 struct Gates([[u64; 2]; 256]);
 
 static GATES: Once<Gates> = Once::new();
+/// The same, but that the interrupts of devices lead elsewhere.
+static GATES_FOR_COSTS: Once<Gates> = Once::new();
 
 /// Makes the interrupt table, and loads it.
 pub(crate) fn init() {
@@ -193,7 +195,26 @@ pub(crate) fn init() {
 
 /// Loads the interrupt table on this processor.
 pub(crate) fn load() {
-    let Some(gates) = GATES.get() else { return };
+    if let Some(gates) = GATES.get() {
+        load_table(gates);
+    }
+}
+
+/// Loads a table in which all interrupts but the runtime's timer lead to `handler`, the
+/// same for all callers. Interrupts stay off but where `handler` takes them.
+pub(crate) fn load_for_costs(handler: *const u8) {
+    let gates = GATES_FOR_COSTS.call_once(|| {
+        let mut gates = Gates(GATES.get().map_or([[0; 2]; 256], |gates| gates.0));
+        let vectors = usize::try_from(FIRST_INTERRUPT).unwrap_or(0)..usize::from(TIMER_VECTOR);
+        for gate_words in gates.0.get_mut(vectors).into_iter().flatten() {
+            *gate_words = gate(handler.addr() as u64);
+        }
+        gates
+    });
+    load_table(gates);
+}
+
+fn load_table(gates: &'static Gates) {
     let pointer = DescriptorTablePointer {
         limit: 0xfff,
         base: VirtAddr::from_ptr(gates),

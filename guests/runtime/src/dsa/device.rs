@@ -295,6 +295,26 @@ impl Device {
         Ok(())
     }
 
+    /// Sends the messages of entry `vector` of the MSI-X table to the processor with
+    /// this APIC ID from now on.
+    ///
+    /// # Errors
+    /// If there is no such entry.
+    pub fn send_to(&mut self, vector: usize, apic_id: u8) -> Result<(), Error> {
+        let table = self.message_table()?;
+        if table.len() < (vector + 1) * MsixEntry::STRIDE {
+            return Err(Error::Table("MSI-X table"));
+        }
+        let entry = MsixEntry::at(table.start, vector);
+        let masked = MsixVectorControl::new().with_mask(true);
+        self.registers.write(entry.control(), masked);
+        let address = MESSAGE_ADDRESS | u64::from(apic_id) << 12;
+        self.registers.write(entry.address(), address);
+        self.registers
+            .write(entry.control(), MsixVectorControl::new());
+        Ok(())
+    }
+
     fn start_queue(
         &mut self,
         index: usize,
