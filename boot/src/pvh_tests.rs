@@ -225,7 +225,7 @@ fn a_command_line_may_end_with_memory() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 2_000 }))]
 
     /// Whatever a loader writes, it is understood or refused.
     #[test]

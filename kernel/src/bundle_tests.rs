@@ -202,7 +202,7 @@ fn the_first_file_must_be_a_readable_configuration() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
 
     #[test]
     fn no_bytes_make_it_panic(

@@ -153,7 +153,7 @@ fn read_all(image: &Image) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 1_000 }))]
 
     /// Tables of nonsense with good headers and checksums are read or refused.
     #[test]

@@ -145,7 +145,7 @@ fn assert_is_sound(plan: &Plan, machine: &MachineFacts<'_>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1024))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 1024 }))]
 
     #[test]
     fn every_plan_is_sound(

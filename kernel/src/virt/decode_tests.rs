@@ -357,7 +357,7 @@ fn every_plain_opcode_is_what_the_decoder_says_it_is() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 20 } else { 20_000 }))]
 
     /// Any bytes: an answer that stays within them.
     #[test]

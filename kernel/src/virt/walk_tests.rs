@@ -306,6 +306,8 @@ fn three_levels_of_64_bit_entries() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 256 }))]
+
     /// Any tables, any mode: an answer, and soon.
     #[test]
     fn no_tables_make_us_panic(

@@ -1,4 +1,6 @@
-use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::prelude::{
+    ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
+};
 
 use super::*;
 
@@ -56,6 +58,8 @@ fn buffers_are_apart_or_not() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 16 } else { 256 }))]
+
     /// What is passed without a closer look would have passed it.
     #[test]
     fn what_is_far_from_a_window_does_not_touch_it(

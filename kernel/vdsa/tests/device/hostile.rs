@@ -133,7 +133,7 @@ proptest! {
 
     #[test]
     fn nothing_that_a_guest_does_breaks_the_device(
-        steps in prop::collection::vec(any_step(), 1..160)
+        steps in prop::collection::vec(any_step(), 1..if cfg!(miri) { 40 } else { 160 })
     ) {
         let (mut dsa, mut host) = device();
         for step in steps {
@@ -146,6 +146,10 @@ proptest! {
 
 /// The random steps reach what they are meant to reach.
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "hours of random steps, which another test takes few of"
+)]
 fn random_steps_get_somewhere() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let strategy = prop::collection::vec(any_step(), 100..160);

@@ -48,6 +48,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Fewer where each takes minutes.
+const MAX_STEPS: usize = if cfg!(miri) { 3 } else { 24 };
+
 /// A page number's frame number and whether it may be written.
 type Book = BTreeMap<u64, (u64, bool)>;
 
@@ -58,7 +61,7 @@ proptest! {
     #[test]
     fn a_space_is_a_map_from_pages_to_frames(
         second in any::<bool>(),
-        steps in proptest::collection::vec(step(), 1..24),
+        steps in proptest::collection::vec(step(), 1..MAX_STEPS),
     ) {
         let mut space = Space::new(if second { SECOND_STAGE } else { FIRST_STAGE });
         let mut book = Book::new();
