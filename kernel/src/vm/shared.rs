@@ -72,6 +72,7 @@ impl VcpuDoor {
 
     /// Begins anew, on `processor`. Nobody runs it.
     pub fn open(&self, processor: usize) {
+        self.pending.forget();
         self.exits.clear();
         self.completions.set(0);
         self.has_vdsa_work.store(false, Ordering::SeqCst);
@@ -276,6 +277,19 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a guest sent to itself as it ended is not for the next one in its place.
+    #[test]
+    fn nothing_waits_at_a_door_that_was_just_opened() {
+        let door = VcpuDoor::new();
+        for delivery in [Delivery::Init, Delivery::StartUp(0x9a), Delivery::Nmi] {
+            door.pending.deliver(delivery);
+            assert!(door.has_requests());
+            door.open(1);
+            assert!(!door.has_requests(), "{delivery:?}");
+            assert!(door.pending.is_empty());
+        }
+    }
 
     #[test]
     fn a_line_that_is_not_connected_leads_nowhere() {

@@ -153,6 +153,12 @@ impl Pending {
         self.take_illegal_vector();
     }
 
+    /// Forgets everything, for a processor of which nobody has heard yet.
+    pub fn forget(&self) {
+        self.reset();
+        self.signals.store(0, Ordering::SeqCst);
+    }
+
     #[inline]
     fn place(&self, vector: u8) -> (&AtomicU64, u64) {
         let [a, b, c, d] = &self.requests;
