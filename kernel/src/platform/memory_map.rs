@@ -43,6 +43,17 @@ pub const INTERRUPT_MESSAGES: GuestPhysAddr = GuestPhysAddr(0xfee0_0000);
 /// How long that range is.
 pub const INTERRUPT_MESSAGES_BYTES: u64 = 1 << 20;
 
+/// Where pages of devices are shown, if the guest moves a BAR there: where no guest has
+/// RAM, and no further. So the tables that show them stay few, whatever a guest writes
+/// into its BARs.
+const SHOWN: Range<u64> = LOW_RAM_END..IO_APIC.0;
+
+/// Whether a BAR of so many bytes at `start` is where pages of devices are shown.
+pub fn is_shown(start: GuestPhysAddr, len_bytes: u64) -> bool {
+    let end = start.0.checked_add(len_bytes);
+    start.0 >= SHOWN.start && end.is_some_and(|end| end <= SHOWN.end)
+}
+
 /// COM1, the first of its eight ports.
 pub const SERIAL_PORT: u16 = 0x3f8;
 /// The input of the I/O APIC that its interrupt line leads to.
@@ -139,6 +150,30 @@ mod tests {
         assert_eq!(bars.portals, GuestPhysAddr(0xf0e0_0000));
         assert!(device_bars(27).is_some());
         assert_eq!(device_bars(28), None);
+    }
+
+    /// All that a guest can write into a BAR of 64 bits.
+    #[test]
+    fn pages_are_shown_beside_ram_alone() {
+        const BYTES: u64 = 0x8000;
+        let is_shown = |start| is_shown(GuestPhysAddr(start), BYTES);
+        for index in 0..MAX_DEVICES {
+            assert!(is_shown(device_bars(index).unwrap().portals.0));
+        }
+        assert!(is_shown(0xc000_0000));
+        assert!(is_shown(0xfebf_8000));
+        for start in [
+            0,
+            0xbfff_8000,
+            0xfec0_0000,
+            0xfee0_0000,
+            0x1_0000_0000,
+            1 << 47,
+            1 << 48,
+            0xffff_ffff_ffff_8000,
+        ] {
+            assert!(!is_shown(start), "{start:#x}");
+        }
     }
 
     #[test]

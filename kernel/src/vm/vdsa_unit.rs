@@ -27,6 +27,7 @@ use crate::host::client::{self, Event, Set, VectorError};
 use crate::host::routes::{Completion, GuestTarget};
 use crate::mm::{Frames, QueuePortal};
 use crate::platform::local_apic::Delivery;
+use crate::platform::memory_map;
 use crate::platform::pci_bus::Function;
 use crate::trace::{self, Kind};
 use crate::virt::address::GuestPhysAddr;
@@ -238,10 +239,14 @@ impl VdsaUnit {
         self.place.vdsas.get(number)
     }
 
-    /// Shows the portals of direct queues where BAR2 is now.
+    /// Shows the portals of direct queues where BAR2 is now. Where pages of devices are
+    /// not shown, or tables are short of memory, submissions stop and are carried out as
+    /// those to checked queues are.
     fn show_portals(&self) {
+        let [_, len_bytes] = self.bar_sizes;
         let mut inner = self.inner.lock();
         let base = inner.device.bar(PORTALS_BAR.into());
+        let base = base.filter(|&base| memory_map::is_shown(GuestPhysAddr(base), len_bytes));
         if base == inner.shown {
             return;
         }
