@@ -16,7 +16,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
-use dsa::ims::{Counts, DeviceEntry, ImsIndex, Message, Store};
+use dsa::ims::{Counts, DeviceEntry, ImsIndex, Message, SlotPasid, Store};
 use dsa::{
     Capabilities, Command, Device, InterruptHandle, Plan, Poll, QueueMode, QueuePasid,
     SoftwareError, State,
@@ -562,6 +562,11 @@ impl ClientHandle {
         self.client.is_waiting()
     }
 
+    /// Whether nothing was asked for whose answer has not been taken.
+    pub fn is_idle(&self) -> bool {
+        self.client.is_idle()
+    }
+
     /// Something that it is to be told, if there is anything.
     pub fn take_event(&self) -> Option<Event> {
         self.client.take_event()
@@ -612,6 +617,14 @@ impl ClientHandle {
     pub fn set_ignored(&self, vector: u8, is_ignored: bool) -> Result<(), VectorError> {
         self.client
             .with_slot(vector, |slot| slot.set_ignored(is_ignored))
+    }
+
+    /// The host PASID in whose name a vector's slot may be used, if it has one.
+    pub fn vector_pasid(&self, vector: u8) -> Option<Pasid> {
+        match self.client.vector_pasid(vector)? {
+            SlotPasid::Checked(pasid) => Some(pasid),
+            SlotPasid::Unchecked(_) => None,
+        }
     }
 
     /// Moves a vector's slot to another PASID of the client's.

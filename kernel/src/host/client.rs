@@ -137,6 +137,17 @@ pub enum Request {
         /// The processor.
         cpu: usize,
     },
+    /// Give a vector that has a slot another one, with the same PASID, processor and
+    /// target, masked and not ignored. The old one keeps working, as the vector `aside`,
+    /// which must have no slot.
+    ReplaceVector {
+        /// Which vector.
+        vector: u8,
+        /// The processor to interrupt.
+        cpu: usize,
+        /// What the old slot is called from now on, until it is released.
+        aside: u8,
+    },
     /// Take the slots of vectors away; those without one are left out. What names
     /// their handles has been drained.
     ReleaseVectors(Set),
@@ -311,6 +322,11 @@ impl<H: Hardware> Client<H> {
         self.turn.load(Ordering::Acquire) == turn::POSTED
     }
 
+    /// Whether nothing was asked for whose answer has not been taken.
+    pub(super) fn is_idle(&self) -> bool {
+        self.turn.load(Ordering::Acquire) == turn::IDLE
+    }
+
     /// The answer, if it has come.
     pub(super) fn take_answer(&self) -> Option<Answer> {
         if self.turn.load(Ordering::Acquire) != turn::ANSWERED {
@@ -371,6 +387,12 @@ impl<H: Hardware> Client<H> {
             return Err(VectorError::NotYours(pasid));
         }
         self.with_slot(vector, |slot| slot.set_pasid(SlotPasid::Checked(pasid)))
+    }
+
+    /// In whose name the slot of a vector may be used.
+    pub(super) fn vector_pasid(&self, vector: u8) -> Option<SlotPasid> {
+        let vector = self.vector(vector)?.lock();
+        vector.as_ref().map(|vector| vector.slot.pasid())
     }
 
     /// The handle of a vector.
@@ -454,6 +476,37 @@ impl<H: Hardware> Client<H> {
     /// Where a vector is kept; nothing if there can be no such one.
     pub(super) fn vector(&self, vector: u8) -> Option<&Mutex<Option<Vector<H>>>> {
         self.vectors.get(usize::from(vector))
+    }
+
+    /// Calls the slot of `vector` that of `aside`, which must have none. In whose name it
+    /// may be used, and what it is about; nothing if that cannot be.
+    pub(super) fn put_aside(&self, vector: u8, aside: u8) -> Option<(Pasid, GuestTarget)> {
+        if vector == aside {
+            return None;
+        }
+        let mut place = self.vector(aside)?.lock();
+        let mut cell = self.vector(vector)?.lock();
+        let found = cell.as_ref()?;
+        let SlotPasid::Checked(pasid) = found.slot.pasid() else {
+            return None;
+        };
+        if place.is_some() {
+            return None;
+        }
+        let target = found.target;
+        *place = cell.take();
+        Some((pasid, target))
+    }
+
+    /// Undoes [`put_aside`](Self::put_aside).
+    pub(super) fn take_from_aside(&self, vector: u8, aside: u8) {
+        if let (Some(cell), Some(place)) = (self.vector(vector), self.vector(aside)) {
+            let old = place.lock().take();
+            let mut cell = cell.lock();
+            if cell.is_none() {
+                *cell = old;
+            }
+        }
     }
 
     /// All vectors.

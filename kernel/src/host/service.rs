@@ -342,7 +342,22 @@ impl<H: Hardware> Inner<H> {
         if let Some(job) = self.job.take()
             && let Some(client) = self.client(job.client)
         {
+            if let Request::ReplaceVector { vector, aside, .. } = job.request {
+                self.end_replacement(&client, (vector, aside), answer);
+            }
             client.give_answer(answer);
+        }
+    }
+
+    /// Without a new slot, a vector keeps the one that it had.
+    fn end_replacement(&mut self, client: &Client<H>, (vector, aside): (u8, u8), answer: Answer) {
+        let is_undone = !matches!(
+            answer,
+            Answer::Handle(_) | Answer::Failed(Failure::NotYours)
+        );
+        if is_undone {
+            self.take_back(client, vector);
+            client.take_from_aside(vector, aside);
         }
     }
 

@@ -567,6 +567,55 @@ fn a_vector_moves_with_its_mask_and_leaves_its_old_target() {
     assert_eq!(bench.device().next_line, 2);
 }
 
+/// Vector 1 gets another slot, and the old one is called 9.
+const REPLACE: Request = Request::ReplaceVector {
+    vector: 1,
+    cpu: 0,
+    aside: 9,
+};
+
+#[test]
+fn a_vector_gets_another_slot_and_keeps_the_old_one_for_a_while() {
+    let bench = bench(2);
+    let client = bench.client(&[0]);
+    assert_eq!(bench.allocate(&client, 1), HANDLE_0);
+    let unmask = |vector| client.1.with_slot(vector, |slot| slot.set_masked(false));
+    unmask(1).unwrap();
+    let handle_1 = Some(Answer::Handle(InterruptHandle(1)));
+    assert_eq!(bench.post(&client, REPLACE), handle_1);
+    // The new one is masked, and has the PASID; the old one is as it was.
+    assert!(bench.control(1).mask() && bench.control(1).pasid_enable());
+    assert_eq!(bench.control(1).pasid(), 100);
+    assert!(!bench.control(0).mask());
+    assert_eq!(client.1.handle(9), Some(InterruptHandle(0)));
+    assert_eq!(client.1.handle(1), Some(InterruptHandle(1)));
+    // Both lead to the same vector of the guest.
+    let targets = bench.device().targets.clone();
+    assert_eq!([targets[&0], targets[&1]], [Some(target(1)); 2]);
+    // There can be but one old one.
+    assert_eq!(bench.post(&client, REPLACE), NOT_YOURS);
+    assert_eq!(client.1.handle(1), Some(InterruptHandle(1)));
+    let release = Request::ReleaseVectors(Set(1 << 9));
+    assert_eq!(bench.post(&client, release), Some(Answer::Done));
+    assert_eq!(
+        bench.control(0),
+        ImsControl::new().with_mask(true).with_ignore(true)
+    );
+    assert_eq!(bench.service.slot_counts().free, 1);
+    assert_eq!(bench.post(&client, REPLACE), HANDLE_0);
+}
+
+#[test]
+fn without_another_slot_a_vector_keeps_its_own() {
+    let bench = bench(1);
+    let client = bench.client(&[0]);
+    assert_eq!(bench.post(&client, REPLACE), NOT_YOURS);
+    assert_eq!(bench.allocate(&client, 1), HANDLE_0);
+    assert_eq!(bench.post(&client, REPLACE), Some(Answer::NoHandle));
+    assert_eq!(client.1.handle(1), Some(InterruptHandle(0)));
+    assert_eq!(client.1.handle(9), None);
+}
+
 #[test]
 fn no_client_takes_more_than_its_lines() {
     let bench = bench(1);

@@ -45,7 +45,8 @@ use crate::virt::space::Space;
 use super::guest::Guest;
 use super::shared;
 use super::vdsa_unit::{
-    Backing, BackingQueue, FIRST_BATCH_VECTOR, FIRST_PASID_VECTOR, ShowPages, VdsaUnit, WindowPages,
+    Backing, BackingQueue, FIRST_BATCH_VECTOR, FIRST_PASID_VECTOR, Moving, ShowPages, VdsaUnit,
+    WindowPages,
 };
 use super::virtual_cpu::VirtualCpu;
 
@@ -427,6 +428,8 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
             vdsa: self.index,
             processor: self.blueprint.plan.cpus.first().copied().unwrap_or(0),
             injected: 0,
+            moving: Moving::Not,
+            moved: 0,
         };
         let shapes = self.shapes(&backing, &defaults).and_then(|shapes| {
             if backing.window.is_some() {

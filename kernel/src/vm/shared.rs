@@ -144,6 +144,8 @@ pub struct VdsaDoor {
     pub lines: [Line; MAX_VECTORS],
     /// A batch of Weir's own has ended.
     has_batch: AtomicBool,
+    /// A bit for each virtual vector that is to get another slot.
+    to_move: AtomicU32,
 }
 
 impl VdsaDoor {
@@ -151,7 +153,30 @@ impl VdsaDoor {
         Self {
             lines: [const { Line::new() }; MAX_VECTORS],
             has_batch: AtomicBool::new(false),
+            to_move: AtomicU32::new(0),
         }
+    }
+
+    /// Asks for another slot for a virtual vector.
+    pub fn ask_to_move(&self, vector: u32) {
+        let bit = 1_u32.checked_shl(vector).unwrap_or(0);
+        self.to_move.fetch_or(bit, Ordering::Release);
+    }
+
+    /// Whether there is one for [`take_move`](Self::take_move).
+    pub fn has_move(&self) -> bool {
+        self.to_move.load(Ordering::Relaxed) != 0
+    }
+
+    /// A virtual vector that is to get another slot, if there is one: each time another.
+    pub fn take_move(&self) -> Option<u8> {
+        let asked = self.to_move.load(Ordering::Acquire);
+        if asked == 0 {
+            return None;
+        }
+        self.to_move
+            .fetch_and(!(asked & asked.wrapping_neg()), Ordering::AcqRel);
+        u8::try_from(asked.trailing_zeros()).ok()
     }
 
     /// Whether a batch has ended since this was asked last.
@@ -162,6 +187,7 @@ impl VdsaDoor {
     /// Begins anew.
     pub fn open(&self) {
         self.has_batch.store(false, Ordering::SeqCst);
+        self.to_move.store(0, Ordering::SeqCst);
         for line in &self.lines {
             line.connect(None);
             line.raised.set(0);
@@ -259,6 +285,16 @@ impl Place {
         first.ask_to_serve_vdsas();
     }
 
+    /// Asks for another slot for virtual vector `vector` of all virtual DSAs: handles are
+    /// revoked and given anew. The first virtual processor does it.
+    pub fn ask_to_move(&self, vector: u32) {
+        for vdsa in &self.vdsas {
+            vdsa.ask_to_move(vector);
+        }
+        let [first, ..] = &self.vcpus;
+        first.ask_to_serve_vdsas();
+    }
+
     /// Carries what one of the guest's processors or devices sends.
     pub fn send(&self, ipi: &Ipi) {
         for index in ipi.targets.iter() {
@@ -289,6 +325,18 @@ mod tests {
             assert!(!door.has_requests(), "{delivery:?}");
             assert!(door.pending.is_empty());
         }
+    }
+
+    #[test]
+    fn vectors_that_are_to_move_are_taken_one_by_one() {
+        let door = VdsaDoor::new();
+        assert_eq!(door.take_move(), None);
+        door.ask_to_move(3);
+        door.ask_to_move(1);
+        door.ask_to_move(3);
+        door.ask_to_move(32);
+        let taken = [door.take_move(), door.take_move(), door.take_move()];
+        assert_eq!(taken, [Some(1), Some(3), None]);
     }
 
     #[test]

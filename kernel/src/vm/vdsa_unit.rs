@@ -17,8 +17,8 @@ use hwspec::dsa::{ResetType, SwError0, SwError1};
 use hwspec::pci::Pasid;
 use spin::Mutex;
 use vdsa::{
-    Answer, GuestAddr, Host, Message, NotRam, PasidAction, QueueAction, QueueIndex, QueueSet,
-    Request, SoftwareErrorRecord, SubmissionRequest, SubmitResult, VirtualDsa,
+    Answer, GuestAddr, Host, Message, MovedHandle, NotRam, PasidAction, QueueAction, QueueIndex,
+    QueueSet, Request, SoftwareErrorRecord, SubmissionRequest, SubmitResult, VirtualDsa,
 };
 use x86_64::PhysAddr;
 
@@ -49,6 +49,11 @@ pub const FIRST_PASID_VECTOR: u8 = 24;
 const _: () =
     assert!(FIRST_BATCH_VECTOR as usize + vdsa::MAX_QUEUES <= FIRST_PASID_VECTOR as usize);
 const _: () = assert!(vdsa::MAX_VECTORS <= FIRST_BATCH_VECTOR as usize);
+
+/// The slot that a vector had before it got another one, until that is released.
+const RETIRED_VECTOR: u8 = 47;
+const _: () = assert!(RETIRED_VECTOR as usize + 1 == client::MAX_VECTORS);
+const _: () = assert!(FIRST_PASID_VECTOR + 16 <= RETIRED_VECTOR);
 
 /// The pages of a window.
 pub type WindowPages = MappedPages<Frames>;
@@ -97,6 +102,24 @@ pub struct Backing {
     pub processor: usize,
     /// Descriptors that asked for the guest's attention by software alone.
     pub injected: u64,
+    /// Whether a vector is getting another slot.
+    pub moving: Moving,
+    /// How many did.
+    pub moved: u64,
+}
+
+/// A vector gets another slot, step by step. What the guest asks for meanwhile waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Moving {
+    /// None does.
+    #[default]
+    Not,
+    /// This one: a new slot was asked for.
+    Replacing(u8),
+    /// The guest was told. What it had submitted before is being done.
+    Draining,
+    /// The old slot is being given back.
+    Releasing,
 }
 
 /// A virtual DSA with what is behind it.
@@ -115,6 +138,8 @@ struct Inner {
     /// Where the guest sees portals of the physical device.
     shown: Option<u64>,
     farewell: Farewell,
+    /// What the guest asked for while a vector was moving.
+    held: Option<client::Request>,
 }
 
 /// How far the end of a guest has come with its accelerator.
@@ -147,6 +172,7 @@ impl VdsaUnit {
                 backing,
                 shown: None,
                 farewell: Farewell::Not,
+                held: None,
             }),
         }
     }
@@ -162,12 +188,16 @@ impl VdsaUnit {
     fn with<T>(&self, action: impl FnOnce(&mut VirtualDsa, &mut Surroundings<'_>) -> T) -> T {
         let mut inner = self.inner.lock();
         let Inner {
-            device, backing, ..
+            device,
+            backing,
+            held,
+            ..
         } = &mut *inner;
         let mut surroundings = Surroundings {
             memory: &self.memory,
             place: self.place,
             backing,
+            held,
         };
         action(device, &mut surroundings)
     }
@@ -197,7 +227,8 @@ impl VdsaUnit {
 
     /// Looks after what has come: answers, ended batches, events.
     pub fn serve(&self) {
-        let has_batch = self.door().is_some_and(VdsaDoor::take_batch);
+        let door = self.door();
+        let has_batch = door.is_some_and(VdsaDoor::take_batch);
         self.with(|device, host| {
             if has_batch {
                 trace::record(Kind::BATCH, host.backing.guest, host.backing.vdsa, 0);
@@ -205,6 +236,9 @@ impl VdsaUnit {
             }
             serve_client(device, host);
         });
+        if let Some(door) = door {
+            self.start_moving(door);
+        }
     }
 
     /// Whether the accelerator has nothing to do for the guest any more, and the guest no
@@ -232,6 +266,31 @@ impl VdsaUnit {
                 Farewell::Reset => return true,
             };
         }
+    }
+
+    /// Looks whether the operator wants a vector to get another slot.
+    fn start_moving(&self, door: &VdsaDoor) {
+        if !door.has_move() {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        let backing = &mut inner.backing;
+        let Some(client) = &backing.client else {
+            return;
+        };
+        // What the guest asked for comes first, and then this is called again.
+        if backing.moving != Moving::Not || !client.is_idle() {
+            return;
+        }
+        let Some(vector) = door.take_move() else {
+            return;
+        };
+        backing.moving = Moving::Replacing(vector);
+        client.post(client::Request::ReplaceVector {
+            vector,
+            cpu: backing.processor,
+            aside: RETIRED_VECTOR,
+        });
     }
 
     fn door(&self) -> Option<&'static VdsaDoor> {
@@ -317,6 +376,10 @@ fn serve_client(device: &mut VirtualDsa, host: &mut Surroundings<'_>) {
             client.accelerator().service();
         }
         if let Some(answer) = client.take_answer() {
+            if host.backing.moving != Moving::Not {
+                go_on_moving(device, host, answer);
+                continue;
+            }
             let answer = match answer {
                 client::Answer::Done => Answer::Done,
                 client::Answer::Handle(handle) => Answer::Handle(handle.0),
@@ -332,6 +395,41 @@ fn serve_client(device: &mut VirtualDsa, host: &mut Surroundings<'_>) {
         } else {
             return;
         }
+    }
+}
+
+/// A step of [`Moving`] was answered.
+#[cold]
+fn go_on_moving(device: &mut VirtualDsa, host: &mut Surroundings<'_>, answer: client::Answer) {
+    let next = match (host.backing.moving, answer) {
+        (Moving::Replacing(vector), client::Answer::Handle(handle)) => {
+            host.backing.moved += 1;
+            let moved = MovedHandle {
+                vector: vector.into(),
+                handle: handle.0,
+            };
+            device.revoke_handles(host, &[moved]);
+            let client = host.backing.client.as_ref();
+            let pasid = client.and_then(|client| client.vector_pasid(RETIRED_VECTOR));
+            match pasid {
+                Some(pasid) => (Moving::Draining, Some(client::Request::DrainPasid(pasid))),
+                None => (Moving::Not, None),
+            }
+        }
+        // Whatever came of it: what names the old slot from now on is refused.
+        (Moving::Draining, _) => {
+            let retired = Set::just(RETIRED_VECTOR);
+            (
+                Moving::Releasing,
+                Some(client::Request::ReleaseVectors(retired)),
+            )
+        }
+        _ => (Moving::Not, host.held.take()),
+    };
+    let (moving, request) = next;
+    host.backing.moving = moving;
+    if let (Some(client), Some(request)) = (&host.backing.client, request) {
+        client.post(request);
     }
 }
 
@@ -478,6 +576,8 @@ struct Surroundings<'s> {
     memory: &'s GuestMemory,
     place: &'static Place,
     backing: &'s mut Backing,
+    /// What the guest asked for while a vector was moving.
+    held: &'s mut Option<client::Request>,
 }
 
 impl Surroundings<'_> {
@@ -630,7 +730,10 @@ impl Host for Surroundings<'_> {
                 vectors: (0..FIRST_BATCH_VECTOR).collect(),
             },
         };
-        if let Some(client) = &backing.client {
+        if backing.moving != Moving::Not {
+            // The guest has one command at a time.
+            *self.held = Some(request);
+        } else if let Some(client) = &backing.client {
             client.post(request);
         }
     }

@@ -152,6 +152,21 @@ impl<H: Hardware> Inner<H> {
                 None => self.allocate(job, client, (vector, pasid, cpu, target)),
             },
             Request::MoveVector { vector, cpu } => self.move_vector(client, vector, cpu),
+            Request::ReplaceVector { vector, cpu, aside } => {
+                let step = match outcome {
+                    Some(outcome) => self.finish_allocation(job, client, outcome),
+                    None => match client.put_aside(vector, aside) {
+                        Some((pasid, target)) => {
+                            self.allocate(job, client, (vector, pasid, cpu, target))
+                        }
+                        None => return Step::Finished(Answer::Failed(Failure::NotYours)),
+                    },
+                };
+                if matches!(step, Step::Wait) {
+                    client.take_from_aside(vector, aside);
+                }
+                step
+            }
             Request::ReleaseVectors(_) => self.release(job, client, outcome),
             Request::Reset { .. } => {
                 if job.queues.is_empty()
