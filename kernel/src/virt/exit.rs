@@ -66,6 +66,10 @@ pub struct MemoryFault {
     /// The processor was walking the guest's page tables: no instruction
     /// accesses this address.
     pub is_table_walk: bool,
+    /// The processor was delivering an interrupt or an exception, which it has not: the
+    /// access is to the guest's interrupt table, segments or stack, and no instruction's
+    /// either.
+    pub is_delivery: bool,
 }
 
 /// What a guest does with memory.

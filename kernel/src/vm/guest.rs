@@ -48,6 +48,9 @@ pub enum Ending {
     NotRunnable(u64),
     /// Its page tables are where it has no memory.
     TablesOutsideRam(u64),
+    /// An interrupt or exception could not be delivered: its interrupt table, segments or
+    /// stack are where it has no memory.
+    DeliveryOutsideRam(u64),
     /// It jumped to where it has no memory.
     CodeOutsideRam(u64),
     /// The operator stopped it.
@@ -67,6 +70,12 @@ impl fmt::Display for Ending {
             Self::NotRunnable(code) => write!(f, "refused by the processor, exit code {code:#x}"),
             Self::TablesOutsideRam(address) => {
                 write!(f, "page tables outside of its memory at {address:#x}")
+            }
+            Self::DeliveryOutsideRam(address) => {
+                write!(
+                    f,
+                    "interrupt table or stack outside of its memory at {address:#x}"
+                )
             }
             Self::CodeOutsideRam(address) => {
                 write!(f, "code outside of its memory at {address:#x}")

@@ -36,11 +36,11 @@ impl SvmVcpu {
         }
     }
 
-    /// Why the guest was left; none if it is to be entered again at once.
+    /// Why the guest was left.
     #[inline]
-    pub(super) fn take_exit(&mut self) -> Option<Exit> {
+    pub(super) fn take_exit(&mut self) -> Exit {
         let control = &self.vmcb().control;
-        let exit = match control.exit_code {
+        match control.exit_code {
             exit_code::INTR => {
                 trap::take_pending();
                 Exit::Interrupt
@@ -48,6 +48,7 @@ impl SvmVcpu {
             exit_code::NPF => Exit::Memory(memory_fault(
                 control.exit_info_1.into(),
                 GuestPhysAddr(control.exit_info_2),
+                control.exit_int_info.valid(),
             )),
             exit_code::MSR if control.exit_info_1 == MSR_WRITE => Exit::WriteMsr,
             exit_code::MSR => Exit::ReadMsr,
@@ -58,15 +59,14 @@ impl SvmVcpu {
                 self.close_interrupt_window();
                 Exit::InterruptWindow
             }
-            code => return self.take_rare_exit(code),
-        };
-        Some(exit)
+            code => self.take_rare_exit(code),
+        }
     }
 
     #[cold]
-    fn take_rare_exit(&mut self, code: u64) -> Option<Exit> {
+    fn take_rare_exit(&mut self, code: u64) -> Exit {
         let control = &self.vmcb().control;
-        let exit = match code {
+        match code {
             exit_code::IOIO => port_access(control.exit_info_1.into()).map_or(
                 // No size at all.
                 Exit::Unknown(code),
@@ -84,20 +84,20 @@ impl SvmVcpu {
             | exit_code::VMRUN
             | exit_code::VMLOAD..=exit_code::SKINIT
             | exit_code::MONITOR..=exit_code::MWAIT_CONDITIONAL => Exit::InvalidOpcode,
-            // These are stopped only so that they cannot go on for ever without
-            // an interrupt of ours being let in.
-            DEBUG => {
-                self.inject(Event::Exception(Exception::DEBUG));
-                return None;
-            }
-            ALIGNMENT_CHECK => {
-                self.inject(Event::Exception(Exception::ALIGNMENT_CHECK));
-                return None;
-            }
+            // These are stopped only so that they cannot go on for ever, each raised by
+            // the delivery of the last, without an interrupt of ours being let in.
+            DEBUG => self.return_exception(Exception::DEBUG),
+            ALIGNMENT_CHECK => self.return_exception(Exception::ALIGNMENT_CHECK),
             MACHINE_CHECK => panic!("machine check in a guest"),
             code => Exit::Unknown(code),
-        };
-        Some(exit)
+        }
+    }
+
+    /// Gives the guest an exception back, and lets interrupts in.
+    fn return_exception(&mut self, exception: Exception) -> Exit {
+        self.inject(Event::Exception(exception));
+        trap::take_pending();
+        Exit::Interrupt
     }
 
     fn close_interrupt_window(&mut self) {
@@ -148,7 +148,7 @@ impl SvmVcpu {
     }
 }
 
-fn memory_fault(info: NestedFault, address: GuestPhysAddr) -> MemoryFault {
+fn memory_fault(info: NestedFault, address: GuestPhysAddr, is_delivery: bool) -> MemoryFault {
     let access = if info.fetch() {
         MemoryAccess::Execute
     } else if info.write() {
@@ -160,6 +160,7 @@ fn memory_fault(info: NestedFault, address: GuestPhysAddr) -> MemoryFault {
         address,
         access,
         is_table_walk: info.guest_tables(),
+        is_delivery,
     }
 }
 
@@ -205,19 +206,22 @@ mod tests {
 
     #[test]
     fn nested_faults_say_what_was_attempted() {
-        for (info, access, is_table_walk) in [
-            (0x1_0000_0004_u64, MemoryAccess::Read, false),
-            (0x1_0000_0006, MemoryAccess::Write, false),
-            (0x1_0000_0014, MemoryAccess::Execute, false),
-            (0x2_0000_0006, MemoryAccess::Write, true),
+        for (info, access, is_table_walk, is_delivery) in [
+            (0x1_0000_0004_u64, MemoryAccess::Read, false, false),
+            (0x1_0000_0004_u64, MemoryAccess::Read, false, true),
+            (0x1_0000_0006, MemoryAccess::Write, false, false),
+            (0x1_0000_0014, MemoryAccess::Execute, false, false),
+            (0x2_0000_0006, MemoryAccess::Write, true, false),
         ] {
             let address = GuestPhysAddr(0xfe00_0040);
             let expected = MemoryFault {
                 address,
                 access,
                 is_table_walk,
+                is_delivery,
             };
-            assert_eq!(memory_fault(info.into(), address), expected);
+            let fault = memory_fault(info.into(), address, is_delivery);
+            assert_eq!(fault, expected);
         }
     }
 }

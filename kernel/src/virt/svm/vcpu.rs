@@ -406,36 +406,32 @@ impl Vcpu for SvmVcpu {
     unsafe fn run(&mut self) -> Exit {
         let processor = self.processor.expect("a virtual processor is loaded first");
         let host = processor.host_block();
-        loop {
-            let generation = self.space.generation();
-            if generation != self.generation {
-                self.renew_translations(generation);
-            }
-            let flush = core::mem::replace(&mut self.flush, TlbControl::NONE);
-            let event = self.event.take().unwrap_or_default();
-            let (rax, rsp) = (
-                self.registers.get(Register::RAX),
-                self.registers.get(Register::RSP),
-            );
-            let address: PhysAddr = self.vmcb.start();
-            let vmcb = self.vmcb_mut();
-            vmcb.control.tlb_control = flush;
-            vmcb.control.event_injection = event;
-            vmcb.state.rax = rax;
-            vmcb.state.rsp = rsp;
-            // SAFETY: the block is complete: it intercepts what could reach the
-            // host, and its nested tables map what is the guest's. The rest is
-            // the caller's promise.
-            unsafe { run::enter(address, &mut self.registers, host) };
-            let state = &self.vmcb().state;
-            let (rax, rsp) = (state.rax, state.rsp);
-            self.registers.set(Register::RAX, rax);
-            self.registers.set(Register::RSP, rsp);
-            self.keep_undelivered();
-            if let Some(exit) = self.take_exit() {
-                return exit;
-            }
+        let generation = self.space.generation();
+        if generation != self.generation {
+            self.renew_translations(generation);
         }
+        let flush = core::mem::replace(&mut self.flush, TlbControl::NONE);
+        let event = self.event.take().unwrap_or_default();
+        let (rax, rsp) = (
+            self.registers.get(Register::RAX),
+            self.registers.get(Register::RSP),
+        );
+        let address: PhysAddr = self.vmcb.start();
+        let vmcb = self.vmcb_mut();
+        vmcb.control.tlb_control = flush;
+        vmcb.control.event_injection = event;
+        vmcb.state.rax = rax;
+        vmcb.state.rsp = rsp;
+        // SAFETY: the block is complete: it intercepts what could reach the
+        // host, and its nested tables map what is the guest's. The rest is
+        // the caller's promise.
+        unsafe { run::enter(address, &mut self.registers, host) };
+        let state = &self.vmcb().state;
+        let (rax, rsp) = (state.rax, state.rsp);
+        self.registers.set(Register::RAX, rax);
+        self.registers.set(Register::RSP, rsp);
+        self.keep_undelivered();
+        self.take_exit()
     }
 
     unsafe fn set_xcr0(&mut self, value: u64) -> bool {

@@ -20,6 +20,10 @@ impl<B: Backend> Context<'_, B> {
             // The guest has its page tables where it has no memory.
             return self.end(Ending::TablesOutsideRam(fault.address.0));
         }
+        if fault.is_delivery {
+            // It would be tried again for ever, and no interrupt of ours comes in between.
+            return self.end(Ending::DeliveryOutsideRam(fault.address.0));
+        }
         if fault.access == MemoryAccess::Execute {
             return self.end(Ending::CodeOutsideRam(fault.address.0));
         }

@@ -4,8 +4,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use boot_suites::Suite;
 use kernel::arch::{clock, trap};
+use kernel::virt::address::GuestPhysAddr;
 use kernel::virt::backend::Vcpu;
-use kernel::virt::exit::{Event, Exception, Exit};
+use kernel::virt::exit::{Event, Exception, Exit, MemoryAccess, MemoryFault};
 use kernel::virt::registers::Register;
 
 use super::programs::{self, DEVICE};
@@ -28,6 +29,7 @@ pub(crate) fn run(suite: &mut Suite) {
     check_windows(suite);
     check_priorities(suite);
     check_exceptions(suite);
+    check_delivery_to_nowhere(suite);
     check_machine_interrupts(suite);
 }
 
@@ -157,6 +159,26 @@ fn check_exceptions(suite: &mut Suite) {
         "with_its_error_code",
         (vector, code, rip),
         (14, 0b10, ud2 + 2),
+    );
+}
+
+/// Its interrupt table is where it has no memory.
+fn check_delivery_to_nowhere(suite: &mut Suite) {
+    let mut guest = TestGuest::new(programs::undeliverable());
+    suite.equal("an_invalid_opcode_exits", guest.run(), Exit::InvalidOpcode);
+    guest
+        .vcpu
+        .inject(Event::Exception(Exception::INVALID_OPCODE));
+    let exit = guest.run();
+    suite.equal(
+        "a_delivery_to_nowhere_is_told_from_an_access",
+        exit,
+        Exit::Memory(MemoryFault {
+            address: GuestPhysAddr(DEVICE + 6 * 16),
+            access: MemoryAccess::Read,
+            is_table_walk: false,
+            is_delivery: true,
+        }),
     );
 }
 

@@ -15,6 +15,7 @@ use super::test_guest::{MEMORY, TestGuest, write};
 
 fn fault(address: u64, access: MemoryAccess) -> Exit {
     Exit::Memory(MemoryFault {
+        is_delivery: false,
         address: GuestPhysAddr(address),
         access,
         is_table_walk: false,

@@ -139,6 +139,11 @@ global_asm!(
         mov rax, [rbx]
         vmmcall
 
+    .global guest_undeliverable
+    guest_undeliverable:
+        lidt [rip + guest_device_interrupts]
+        ud2
+
     .global guest_triple_fault
     guest_triple_fault:
         lidt [rip + guest_no_interrupts]
@@ -244,6 +249,9 @@ global_asm!(
     guest_interrupts:
         .word 0xfff
         .quad {interrupts}
+    guest_device_interrupts:
+        .word 0xfff
+        .quad {device}
     guest_no_interrupts:
         .word 0
         .quad 0
@@ -252,6 +260,7 @@ global_asm!(
     "#,
     segments = const SEGMENTS,
     interrupts = const INTERRUPT_TABLE,
+    device = const DEVICE,
 );
 
 /// Declares the labels, and gives their addresses in a guest.
@@ -284,6 +293,7 @@ labels! {
     shadow = guest_shadow;
     priorities = guest_priorities;
     faults = guest_faults;
+    undeliverable = guest_undeliverable;
     triple_fault = guest_triple_fault;
     spin = guest_spin;
     registers = guest_registers;
