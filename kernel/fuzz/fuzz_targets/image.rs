@@ -1,8 +1,9 @@
-//! A guest's image of any bytes is loaded or refused, and nothing is written
-//! where there is no RAM.
+//! A guest's image of any bytes, ELF or bzImage, is loaded or refused, and nothing is
+//! written where there is no RAM.
 #![no_main]
 
 use kernel::bundle::File;
+use kernel::loader::bzimage::{self, LinuxPayload};
 use kernel::loader::{self, Fault, GuestRam, Payload};
 use kernel::virt::address::GuestPhysAddr;
 use kernel::virt::memory::NotRam;
@@ -41,6 +42,19 @@ fuzz_target!(|content: &[u8]| {
         reserved: &[],
     };
     match loader::load(&mut Checked, &payload) {
+        Ok(start) => assert!(u64::from(start.entry) < RAM),
+        Err(error) => assert!(!matches!(error.fault, Fault::NotRam(_)), "{error}"),
+    }
+    let payload = LinuxPayload {
+        kernel: File {
+            name: "kernel",
+            content,
+        },
+        initrd: None,
+        command_line: "quiet",
+        count_vcpus: 2,
+    };
+    match bzimage::load(&mut Checked, &payload) {
         Ok(start) => assert!(u64::from(start.entry) < RAM),
         Err(error) => assert!(!matches!(error.fault, Fault::NotRam(_)), "{error}"),
     }

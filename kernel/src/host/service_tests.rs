@@ -926,13 +926,14 @@ fn asking_twice_is_a_defect() {
 /// Many processors post and serve at once; every request is answered.
 #[test]
 fn nothing_is_lost_between_processors() {
+    const ROUNDS: usize = if cfg!(miri) { 4 } else { 200 };
     let bench = bench(64);
     let clients: Vec<TestClient> = (0..8).map(|queue| bench.client(&[queue])).collect();
     std::thread::scope(|scope| {
         for client in &clients {
             scope.spawn(|| {
                 let queues = client.1.setup.queues;
-                for _ in 0..200 {
+                for _ in 0..ROUNDS {
                     let action = QueueAction::Drain;
                     client.1.post(Request::Queues { queues, action });
                     bench.service.post(client.0);
@@ -948,22 +949,23 @@ fn nothing_is_lost_between_processors() {
             });
         }
     });
-    assert_eq!(bench.commands().len(), 8 * 200);
+    assert_eq!(bench.commands().len(), 8 * ROUNDS);
 }
 
 /// A client looks whether it is answered while the service takes its request up.
 #[test]
 fn a_client_that_waits_disturbs_nobody() {
+    const LOOKS: usize = if cfg!(miri) { 200 } else { 200_000 };
     let bench = bench(1);
     let client = bench.client(&[0]);
     client.1.post(just(0, QueueAction::Drain));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..200_000 {
+            for _ in 0..LOOKS {
                 assert!(client.1.posted().is_some());
             }
         });
-        for _ in 0..200_000 {
+        for _ in 0..LOOKS {
             assert!(client.1.is_waiting());
         }
     });

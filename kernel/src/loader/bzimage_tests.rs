@@ -225,6 +225,8 @@ fn what_does_not_fit_is_named() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
+
     #[test]
     fn no_file_is_followed_unchecked(changes in prop::collection::vec((0x1f1_usize..0x290, any::<u8>()), 0..12), length in 0_usize..0x410) {
         let mut file = kernel();
