@@ -17,6 +17,7 @@ use crate::platform::serial_port::OutputReader;
 use crate::println;
 use crate::trace::{self, Kind};
 use crate::virt::backend::Backend;
+use crate::vm::account;
 use crate::vm::hypervisor::Hypervisor;
 use crate::vm::schedule::Housekeeping;
 
@@ -82,6 +83,7 @@ impl<B: Backend> Housekeeping for Monitor<B> {
         if !self.is_interactive && self.hypervisor.is_over() {
             let ns = clock::nanoseconds(clock::now().wrapping_sub(self.begun));
             println!("weir: all guests have ended after {} ms", ns / 1_000_000);
+            account::write_report(self.hypervisor);
             power::off();
         }
     }

@@ -35,6 +35,8 @@ pub struct Report {
     pub machine: MachineReport,
     /// The guests, in the configuration's order.
     pub vms: Vec<VmReport>,
+    /// What was taken of the machine.
+    pub held: HeldReport,
     /// What the benches measured, if they ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bench: Option<BenchReport>,
@@ -48,7 +50,7 @@ pub struct MachineReport {
     /// How many processors.
     pub cpus: usize,
     /// How processors run guests: `"svm"` or `"vmx"`.
-    pub virtualisation: &'static str,
+    pub virtualisation: String,
     /// How much RAM, in bytes.
     pub memory_bytes: u64,
     /// The IOMMU.
@@ -90,8 +92,33 @@ pub struct DsaReport {
     pub halts: u64,
 }
 
+/// What was taken of the machine before the first guest was started, and when the
+/// report was made: the same if all guests are gone and nothing leaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HeldReport {
+    /// Before.
+    pub before: Held,
+    /// When the report was made.
+    pub after: Held,
+}
+
+/// What is taken of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// Slots of all Interrupt Message Stores that are allocated.
+    pub ims_slots: u64,
+    /// Vectors of processors that are in use.
+    pub vectors: u64,
+    /// Host PASIDs in use.
+    pub pasids: u64,
+    /// Pages of memory that are free.
+    pub free_pages: u64,
+    /// Bytes of the heap in use.
+    pub heap_bytes: u64,
+}
+
 /// How a guest ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VmResult {
     /// It said that all is well.
@@ -100,17 +127,21 @@ pub enum VmResult {
     Failed,
     /// It did something that it cannot go on after, such as a triple fault.
     Crashed,
-    /// The operator, or Weir, stopped it.
+    /// It switched itself off.
+    Off,
+    /// The operator, or Weir, stopped it, or it was never started.
+    #[default]
     Stopped,
     /// It had not ended when the report was made.
     Running,
 }
 
 /// Who checks what a guest submits, over all of its queues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VmPolicy {
     /// It has no queues.
+    #[default]
     None,
     /// Weir, always.
     Checked,
@@ -134,8 +165,8 @@ impl VmPolicy {
     }
 }
 
-/// A guest.
-#[derive(Clone, Debug, Serialize)]
+/// A guest. Counts are over all of its lives.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct VmReport {
     /// Its name.
     pub name: String,
@@ -168,6 +199,10 @@ pub struct VmReport {
     pub crc32c: Option<u32>,
     /// How often it was started again.
     pub restarts: u64,
+    /// The host PASIDs that it had.
+    pub pasids: Vec<u32>,
+    /// Memory that it took beyond its RAM, in bytes.
+    pub overhead_bytes: u64,
     /// What it said about itself.
     pub reported: GuestReport,
     /// What became of what it submitted.

@@ -6,6 +6,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::plan::{BootPlan, Mode, QueuePlan, Restart, VirtualDsaPlan, VirtualQueuePlan};
 
+const HELD: Held = Held {
+    ims_slots: 0,
+    vectors: 2,
+    pasids: 0,
+    free_pages: 254_321,
+    heap_bytes: 190_464,
+};
+
 /// The report that `docs/report.md` shows.
 fn report() -> Report {
     let dsa = DsaReport {
@@ -29,14 +37,12 @@ fn report() -> Report {
         interrupts_injected: 640,
         exits_submission: 660,
         exits_completion: 640,
-        exits: Counts::from([
-            ("nested page fault", 660),
-            ("interrupt", 702),
-            ("hypercall", 8),
-        ]),
+        exits: Counts::from([("submission", 660), ("interrupt", 702), ("hypercall", 8)]),
         refused: Counts::new(),
         crc32c: Some(0xe306_9283),
         restarts: 0,
+        pasids: Vec::from([1, 2]),
+        overhead_bytes: 595_968,
         reported: GuestReport {
             submitted: Some(1280),
             completed: Some(1280),
@@ -65,10 +71,15 @@ fn report() -> Report {
         interrupts_injected: 0,
         exits_submission: 3,
         exits_completion: 0,
-        exits: Counts::from([("nested page fault", 3), ("shutdown", 1)]),
-        refused: Counts::from([("interrupt handle", 2), ("privileged", 1)]),
+        exits: Counts::from([("submission", 3), ("other", 1)]),
+        refused: Counts::from([
+            ("interrupt handle is not one of this guest", 2),
+            ("privileged", 1),
+        ]),
         crc32c: None,
         restarts: 1,
+        pasids: Vec::from([3]),
+        overhead_bytes: 604_160,
         reported: GuestReport::default(),
         books: Books {
             submitted: 3,
@@ -82,7 +93,7 @@ fn report() -> Report {
         machine: MachineReport {
             cpu: "AMD EPYC Processor".to_owned(),
             cpus: 2,
-            virtualisation: "svm",
+            virtualisation: "svm".to_owned(),
             memory_bytes: 1 << 30,
             iommu: IommuReport {
                 units: 1,
@@ -93,6 +104,10 @@ fn report() -> Report {
             dsa: Vec::from([dsa]),
         },
         vms: Vec::from([demo, adversary]),
+        held: HeldReport {
+            before: HELD,
+            after: HELD,
+        },
         bench: Some(BenchReport {
             inject: Some(380),
             direct_exits: Some(0),
@@ -174,6 +189,7 @@ fn results_and_policies_are_words() {
     assert_eq!(result(VmResult::Passed), json!("passed"));
     assert_eq!(result(VmResult::Failed), json!("failed"));
     assert_eq!(result(VmResult::Crashed), json!("crashed"));
+    assert_eq!(result(VmResult::Off), json!("off"));
     assert_eq!(result(VmResult::Stopped), json!("stopped"));
     assert_eq!(result(VmResult::Running), json!("running"));
     let policy = |policy: VmPolicy| serde_json::to_value(policy).unwrap();

@@ -7,6 +7,7 @@
 //! machine, and gives it back; [`hypervisor`] decides when.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod bench;
 pub mod build;
 pub mod counters;

@@ -123,14 +123,18 @@ pub(crate) fn virtualization(_: &mut Stage) -> Verdict {
 }
 
 /// The second serial port belongs to Weir, and 0xf4 ends the box.
-const PORTS_OF_WEIR: [core::ops::RangeInclusive<u16>; 3] =
-    [0x2f8..=0x2ff, 0xf4..=0xf4, 0xcf8..=0xcff];
+const PORTS_OF_WEIR: [core::ops::RangeInclusive<u16>; 4] = [
+    0x2f8..=0x2ff,
+    0xf4..=0xf4,
+    0xcf8..=0xcf8,
+    // What lies between is the guest's own reset.
+    0xcfa..=0xcff,
+];
 /// The guest's console.
 const COM1: core::ops::RangeInclusive<u16> = 0x3f8..=0x3ff;
 /// Stores that reset, power off or disturb a PC, each with its width.
 const DANGEROUS: &[(u16, Width, u32)] = &[
     (0xf4, Width::One, 0x55),
-    (0xcf9, Width::One, 0x0e),
     (0x64, Width::One, 0xfe),
     (0x92, Width::One, 1),
     (0x604, Width::Two, 0x3400),

@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::{__cpuid_count, CpuidResult};
 
+use arrayvec::ArrayString;
 use hwspec::x86::cpuid::{
     self, AddressSizesEbx, ExtendedFeaturesEcx, ExtendedFeaturesEdx, FeaturesEcx, MoreFeaturesEbx,
     MoreFeaturesEcx, SvmFeaturesEdx,
@@ -18,6 +19,29 @@ const POWER_MANAGEMENT: u32 = 0x8000_0007;
 const INVARIANT_TSC: u32 = 1 << 8;
 
 static FEATURES: Once<Features> = Once::new();
+
+/// Leaves that spell the processor's name, 16 bytes each.
+/// [SDM, vol. 2, "CPUID", "Processor Brand String"]
+const BRAND: core::ops::RangeInclusive<u32> = 0x8000_0002..=0x8000_0004;
+
+/// The processor's name as it spells it, without what is no ASCII; empty if it has none.
+pub fn brand() -> ArrayString<48> {
+    let mut name = ArrayString::new();
+    if __cpuid_count(cpuid::EXTENDED_RANGE, 0).eax < *BRAND.end() {
+        return name;
+    }
+    for leaf in BRAND {
+        let CpuidResult { eax, ebx, ecx, edx } = __cpuid_count(leaf, 0);
+        let bytes = [eax, ebx, ecx, edx].map(u32::to_le_bytes);
+        for byte in bytes.into_iter().flatten() {
+            if byte.is_ascii_graphic() || byte == b' ' {
+                // There is room for all of them.
+                let _ = name.try_push(char::from(byte));
+            }
+        }
+    }
+    name
+}
 
 /// The features that the hypervisor asks about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

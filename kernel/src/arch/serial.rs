@@ -8,6 +8,8 @@ use uart_16550::{BaudRate, Config, Uart16550};
 
 /// I/O port of COM1.
 const COM1: u16 = 0x3f8;
+/// I/O port of COM2.
+const COM2: u16 = 0x2f8;
 /// How often a port that takes nothing is asked again: at 115,200 baud a full
 /// FIFO empties in 1.4 ms, and each question takes a microsecond.
 const TRIES: u32 = 100_000;
@@ -19,8 +21,17 @@ pub struct Serial(Uart16550<PioBackend>);
 impl Serial {
     /// COM1, at 115,200 baud, if it is there.
     pub(crate) fn first() -> Option<Self> {
-        // SAFETY: COM1 is where every PC has it, and only this module drives it.
-        let mut uart = unsafe { Uart16550::new_port(COM1) }.ok()?;
+        Self::at(COM1)
+    }
+
+    /// COM2, likewise.
+    pub(crate) fn second() -> Option<Self> {
+        Self::at(COM2)
+    }
+
+    fn at(port: u16) -> Option<Self> {
+        // SAFETY: the ports are where every PC has them, and only this module drives them.
+        let mut uart = unsafe { Uart16550::new_port(port) }.ok()?;
         let config = Config {
             baud_rate: BaudRate::Baud115200,
             ..Config::default()

@@ -14,7 +14,7 @@ use hwspec::pci::{Pasid, SourceId};
 use spin::Mutex;
 use vtd::{
     DomainId, Fault, InterruptIndex, InterruptMessage, Iova, Mapping, RemappingUnit,
-    ReservedRegion, Setup,
+    ReservedRegion, Setup, Stage,
 };
 use x86_64::PhysAddr;
 
@@ -265,6 +265,13 @@ impl Iommu {
     pub fn destroy_domain(&self, domain: Domain) -> Result<(), (Domain, HostError)> {
         self.with(domain.unit, |hardware| hardware.destroy_domain(domain.id))
             .map_err(|error| (domain, error))
+    }
+
+    /// Which tables translate guests' addresses: those of the first unit, and a machine
+    /// has units of one kind.
+    pub fn stage(&self) -> Option<Stage> {
+        let first = self.units.first()?;
+        Some(first.hardware.lock().capabilities().stage)
     }
 
     /// Takes a host PASID for guest `vm`.

@@ -205,7 +205,10 @@ impl<B: Backend> Parts<B> {
                 }
                 Err(error) => {
                     drop(bus);
-                    give_back(blueprint.host, &mut held);
+                    if !give_back(blueprint.host, &mut held) {
+                        // A device may still reach the guest's memory.
+                        core::mem::forget(space);
+                    }
                     return Err(error);
                 }
             }
@@ -280,7 +283,21 @@ impl<B: Backend> Parts<B> {
         for (_, unit) in self.guest.bus.functions() {
             unit.with_backing(Backing::close);
         }
-        give_back(host, &mut self.held);
+        if give_back(host, &mut self.held) {
+            // They hold the guest, and with it its memory.
+            self.guest.dismiss();
+        } else {
+            // A device may still reach its memory, which therefore stays what it is.
+            core::mem::forget(self.guest);
+        }
+    }
+
+    /// Its accelerators have nothing to do any more: what they did not finish is counted
+    /// as abandoned.
+    pub fn close_books(&self) {
+        for (_, unit) in self.guest.bus.functions() {
+            unit.close_books();
+        }
     }
 
     /// Whether its accelerators have nothing to do any more. Asks for a reset of those
@@ -363,7 +380,9 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
         match self.fill(&mut held) {
             Ok(unit) => Ok((unit, held)),
             Err(error) => {
-                give_back_one(self.blueprint.host, &mut held);
+                if !give_back_one(self.blueprint.host, &mut held) {
+                    core::mem::forget(Arc::clone(self.space));
+                }
                 Err(error)
             }
         }
@@ -693,13 +712,17 @@ fn notify(token: u64) {
 }
 
 /// Gives back what virtual DSAs hold of the IOMMU.
-fn give_back(host: &Host, held: &mut Vec<Held>) {
+/// False if the IOMMU did not confirm that nothing leads to the guest's memory any more.
+fn give_back(host: &Host, held: &mut Vec<Held>) -> bool {
+    let mut is_confirmed = true;
     while let Some(mut part) = held.pop() {
-        give_back_one(host, &mut part);
+        is_confirmed &= give_back_one(host, &mut part);
     }
+    is_confirmed
 }
 
-fn give_back_one(host: &Host, held: &mut Held) {
+fn give_back_one(host: &Host, held: &mut Held) -> bool {
+    let mut is_confirmed = true;
     let iommu = host.iommu;
     let source = held.accelerator.source();
     for (pasid, domain) in held.pasids.drain(..) {
@@ -710,11 +733,14 @@ fn give_back_one(host: &Host, held: &mut Held) {
         let cleared = iommu.clear_pasid(domain, source, pasid);
         if let Err(error) = cleared.and_then(|()| iommu.release_pasid(pasid)) {
             crate::warn!("vm", "pasid={pasid} stays taken: {error}");
+            is_confirmed = false;
         }
     }
     for domain in held.domains.drain(..) {
         if let Err((_, error)) = iommu.destroy_domain(domain) {
             crate::warn!("vm", "a domain stays: {error}");
+            is_confirmed = false;
         }
     }
+    is_confirmed
 }

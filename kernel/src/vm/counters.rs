@@ -39,9 +39,11 @@ impl Counter {
 /// What a guest was left for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// An interrupt of the machine: a completion, a timer, a word from another
-    /// processor.
+    /// An interrupt of the machine that is not the timer's: a completion, of this guest
+    /// or another one, or a word from another processor.
     Interrupt,
+    /// The timer's interrupt: the guest's own, or the end of its turn.
+    Timer,
     /// The guest can take an interrupt that waits.
     InterruptWindow,
     /// HLT.
@@ -74,8 +76,9 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [(Self, &'static str); 15] = [
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::Interrupt, "interrupt"),
+        (Self::Timer, "timer"),
         (Self::InterruptWindow, "interrupt_window"),
         (Self::Halt, "halt"),
         (Self::Cpuid, "cpuid"),
@@ -142,7 +145,7 @@ mod tests {
         exits.add(Reason::Other);
         exits.add(Reason::Other);
         let counts = Reason::ALL.map(|(reason, _)| exits.get(reason));
-        assert_eq!(counts, [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(counts, [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
         exits.clear();
         assert_eq!(exits.get(Reason::Other), 0);
     }

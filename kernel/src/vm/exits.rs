@@ -144,10 +144,10 @@ impl<B: Backend> Context<'_, B> {
     /// An interrupt of the machine came, and its handler has run.
     #[inline]
     fn interrupted(&mut self, turn: &Turn<'_>) -> Next {
-        self.door.exits.add(Reason::Interrupt);
         if turn.has_timer_fired() {
             return self.timer_fired(turn);
         }
+        self.door.exits.add(Reason::Interrupt);
         if self.door.has_requests() {
             return self.requested();
         }
@@ -156,6 +156,7 @@ impl<B: Backend> Context<'_, B> {
 
     #[cold]
     fn timer_fired(&mut self, turn: &Turn<'_>) -> Next {
+        self.door.exits.add(Reason::Timer);
         let now = clock::now();
         if let Some(vector) = self.apic.take_expired_timer(now) {
             self.door.pending.raise(vector);

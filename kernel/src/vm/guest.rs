@@ -236,6 +236,12 @@ impl<B: Backend> Guest<B> {
         self.parked.lock().len()
     }
 
+    /// Lets its virtual processors go, which hold it as it holds them.
+    pub(super) fn dismiss(&self) {
+        let parked = core::mem::take(&mut *self.parked.lock());
+        drop(parked);
+    }
+
     /// Looks after what came for its virtual DSAs: answers, ended batches, errors; and for
     /// its console.
     pub(super) fn serve_vdsas(&self) {

@@ -13,10 +13,12 @@ use crate::bundle::Bundle;
 use crate::config::plan::{Plan, Restart};
 use crate::host::Host;
 use crate::host::routes::{Completion, GuestTarget};
+use crate::report::Held;
 use crate::trace::{self, Kind};
 use crate::virt::backend::Backend;
 use crate::{info, warn};
 
+use super::account;
 use super::build::{Blueprint, BuildError, Parts};
 use super::guest::{Ending, Guest};
 use super::schedule::Processors;
@@ -56,6 +58,8 @@ pub struct Record<B: Backend> {
     pub starts: u32,
     /// What came of it the last time.
     pub last: Option<Summary>,
+    /// What came of all of its lives that have ended.
+    pub total: Option<Summary>,
     /// Why it could not be started the last time.
     pub failure: Option<BuildError>,
 }
@@ -77,6 +81,28 @@ impl<B: Backend> Record<B> {
                 Some(parts.overhead_bytes)
             }
         }
+    }
+
+    /// What came of the life that has not ended yet, up to now. Waits for its virtual
+    /// processors where they use its accelerators.
+    pub fn current_summary(&self) -> Option<Summary> {
+        match &self.stage {
+            Stage::Gone => None,
+            Stage::Runs(parts) | Stage::Leaves(parts) | Stage::Drains(parts) => {
+                Some(Summary::of(&parts.guest, parts.overhead_bytes))
+            }
+        }
+    }
+
+    /// A life has ended.
+    fn close(&mut self, parts: &Parts<B>) {
+        let last = Summary::of(&parts.guest, parts.overhead_bytes);
+        let mut total = last.clone();
+        if let Some(earlier) = &self.total {
+            total.add_earlier(earlier);
+        }
+        self.last = Some(last);
+        self.total = Some(total);
     }
 
     /// For people.
@@ -113,6 +139,10 @@ pub struct Hypervisor<B: Backend> {
     pub records: Mutex<Vec<Record<B>>>,
     /// When batches are to be looked for, in ticks of the time-stamp counter.
     next_look: AtomicU64,
+    /// How much RAM the machine has.
+    pub ram_bytes: u64,
+    /// What was taken of the machine before there were guests.
+    pub held_before: Held,
 }
 
 impl<B: Backend> Hypervisor<B> {
@@ -120,12 +150,18 @@ impl<B: Backend> Hypervisor<B> {
     ///
     /// # Panics
     /// If there is one already.
-    pub fn new(host: &'static Host, plan: Plan, bundle: Bundle<'static>) -> &'static Self {
+    pub fn new(
+        host: &'static Host,
+        plan: Plan,
+        bundle: Bundle<'static>,
+        ram_bytes: u64,
+    ) -> &'static Self {
         let record = |_| Record {
             stage: Stage::Gone,
             is_wanted: true,
             starts: 0,
             last: None,
+            total: None,
             failure: None,
         };
         let slice_ns = u64::from(plan.slice_ms) * 1_000_000;
@@ -137,6 +173,8 @@ impl<B: Backend> Hypervisor<B> {
             processors: Processors::new(slice_ns),
             records: Mutex::new(records),
             next_look: AtomicU64::new(0),
+            ram_bytes,
+            held_before: account::held(host),
         }));
         assert!(!INSTANCE.is_completed(), "there is one hypervisor");
         INSTANCE.call_once(|| hypervisor);
@@ -186,10 +224,11 @@ impl<B: Backend> Hypervisor<B> {
                 Stage::Leaves(parts)
             }
             Stage::Leaves(parts) if parts.guest.count_parked() == parts.guest.count_vcpus => {
-                record.last = Some(Summary::of(&parts.guest, parts.overhead_bytes));
                 Stage::Drains(parts)
             }
             Stage::Drains(parts) if parts.is_quiet() => {
+                parts.close_books();
+                record.close(&parts);
                 parts.give_back(self.host);
                 Stage::Gone
             }

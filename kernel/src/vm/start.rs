@@ -131,7 +131,7 @@ pub fn run<B: Backend>(machine: &Machine) -> Result<core::convert::Infallible, S
     }
     virt::start::<B>()?;
     let options = machine.boot;
-    let hypervisor = Hypervisor::<B>::new(host, plan, bundle);
+    let hypervisor = Hypervisor::<B>::new(host, plan, bundle, machine.ram_bytes());
     for index in 0..percpu::all().len() {
         if index != percpu::current().index {
             smp::call(index, run_processor::<B>);

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use hwspec::pci::Pasid;
 use vdsa::Rule;
 
 use crate::platform::hypercall;
@@ -32,6 +33,8 @@ pub struct Summary {
     pub measured: Option<Measured>,
     /// Accesses to where nothing is.
     pub strays: u64,
+    /// Its host PASIDs.
+    pub pasids: Vec<Pasid>,
     /// Memory that it took beyond its RAM, in bytes.
     pub overhead_bytes: u64,
 }
@@ -43,17 +46,14 @@ impl Summary {
         let mut submissions = vdsa::Counters::default();
         let mut software_interrupts = 0;
         let mut refused: Vec<(Rule, u64)> = Vec::new();
+        let mut pasids = Vec::new();
         for (_, unit) in guest.bus.functions() {
             unit.look(|device, backing| {
                 add(&mut submissions, device.counters());
                 software_interrupts += backing.injected;
+                pasids.extend_from_slice(&backing.pasids);
                 for &rule in Rule::ALL {
-                    let count = device.refusals().count(rule);
-                    match refused.iter_mut().find(|(known, _)| *known == rule) {
-                        Some((_, sum)) => *sum += count,
-                        None if count > 0 => refused.push((rule, count)),
-                        None => {}
-                    }
+                    add_refused(&mut refused, rule, device.refusals().count(rule));
                 }
             });
         }
@@ -67,8 +67,37 @@ impl Summary {
             results: guest.results.all(),
             measured: guest.measurements.read(),
             strays: guest.counters.strays.get(),
+            pasids,
             overhead_bytes,
         }
+    }
+
+    /// Adds the counts of the guest's earlier lives. What it said of itself, and how it
+    /// ended, stays what it is.
+    pub fn add_earlier(&mut self, earlier: &Self) {
+        for (sum, count) in self.exits.iter_mut().zip(earlier.exits) {
+            *sum += count;
+        }
+        add(&mut self.submissions, &earlier.submissions);
+        self.interrupts += earlier.interrupts;
+        self.software_interrupts += earlier.software_interrupts;
+        for &(rule, count) in &earlier.refused {
+            add_refused(&mut self.refused, rule, count);
+        }
+        self.strays += earlier.strays;
+        for &pasid in &earlier.pasids {
+            if !self.pasids.contains(&pasid) {
+                self.pasids.push(pasid);
+            }
+        }
+    }
+}
+
+fn add_refused(refused: &mut Vec<(Rule, u64)>, rule: Rule, count: u64) {
+    match refused.iter_mut().find(|(known, _)| *known == rule) {
+        Some((_, sum)) => *sum += count,
+        None if count > 0 => refused.push((rule, count)),
+        None => {}
     }
 }
 
@@ -88,6 +117,7 @@ fn add(sum: &mut vdsa::Counters, other: &vdsa::Counters) {
         members_refused,
         handed_on,
         abandoned,
+        members_abandoned,
         refused_interrupts,
         handed_on_interrupts,
     } = *other;
@@ -105,6 +135,7 @@ fn add(sum: &mut vdsa::Counters, other: &vdsa::Counters) {
         (&mut sum.members_refused, members_refused),
         (&mut sum.handed_on, handed_on),
         (&mut sum.abandoned, abandoned),
+        (&mut sum.members_abandoned, members_abandoned),
         (&mut sum.refused_interrupts, refused_interrupts),
         (&mut sum.handed_on_interrupts, handed_on_interrupts),
     ] {

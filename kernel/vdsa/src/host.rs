@@ -55,6 +55,8 @@ const _: () = assert!(MAX_QUEUES == 8, "a bit for each queue");
 impl QueueSet {
     /// None.
     pub const EMPTY: Self = Self(0);
+    /// All that there can be.
+    pub const ALL: Self = Self(!0);
 
     /// Whether there is none.
     pub const fn is_empty(self) -> bool {

@@ -8,7 +8,7 @@ use crate::submission::Notices;
 use crate::work_queue::{State, WorkQueue};
 use crate::{
     Answer, Counters, HandleTable, Host, PasidAction, PasidMap, QueueAction, QueueIndex, QueueMode,
-    QueuePasid, QueueView, Refusals, Request, VirtualDsa, Window,
+    QueuePasid, QueueSet, QueueView, Refusals, Request, VirtualDsa, Window,
 };
 
 /// The instruction that was used.
@@ -141,6 +141,13 @@ impl VirtualDsa {
         while let Some(notices) = self.submission.collect(host) {
             self.notify(host, notices);
         }
+    }
+
+    /// The physical device has nothing of this one any more, and never will: batches that
+    /// it finished are counted as such, all others as abandoned.
+    pub fn give_up(&mut self, host: &mut impl Host) {
+        self.collect_batches(host);
+        self.submission.abandon(QueueSet::ALL);
     }
 
     /// How many batches and drains are watched for.

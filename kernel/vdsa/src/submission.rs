@@ -45,7 +45,7 @@ use crate::{
 use batch::{Fate, Watched};
 use check::{Limits, check, check_handle, interrupt_handle, operation};
 use fault::Fault;
-use in_flight::{HandedOn, Kind, Slots};
+use in_flight::{Entry, HandedOn, Kind, Slots};
 use operations::INTERRUPT;
 use rate::Rate;
 use report::{Origin, overflow_record, report};
@@ -221,12 +221,14 @@ impl Submission {
             entry,
             notices,
             has_record_memory,
+            members_left,
         } = in_flight::hand_on(&mut self.slots, &self.layout, host)?;
         if !has_record_memory {
             let fault = Fault::new(Rule::RecordMemory, entry.words[1]);
             self.record(&entry.words, &fault, entry.origin);
         }
         self.counters.handed_on += 1;
+        self.counters.members_abandoned += members_left;
         self.counters.handed_on_interrupts += u64::from(notices.interrupt.is_some());
         Some(notices)
     }
@@ -240,16 +242,20 @@ impl Submission {
     /// and that is done, after the last [`collect`](Self::collect): the device must not
     /// write to the window any more.
     pub fn abandon(&mut self, queues: QueueSet) {
-        let gone = self
-            .slots
-            .abandon(|entry| queues.contains(entry.origin.queue));
-        self.counters.abandoned += u64::from(gone);
+        self.abandon_those(|entry| queues.contains(entry.origin.queue));
     }
 
     /// The same for a host PASID that was aborted.
     pub fn abandon_pasid(&mut self, pasid: Pasid) {
-        let gone = self.slots.abandon(|entry| entry.pasid == pasid);
-        self.counters.abandoned += u64::from(gone);
+        self.abandon_those(|entry| entry.pasid == pasid);
+    }
+
+    fn abandon_those(&mut self, is_gone: impl FnMut(&Entry) -> bool) {
+        let counters = &mut self.counters;
+        self.slots.abandon(is_gone, |entry| {
+            counters.abandoned += 1;
+            counters.members_abandoned += entry.count_members();
+        });
     }
 
     /// What was refused.

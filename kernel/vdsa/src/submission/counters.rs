@@ -31,6 +31,8 @@ pub struct Counters {
     pub handed_on: u64,
     /// Batches and drains that an abort or a reset threw away.
     pub abandoned: u64,
+    /// Members of such batches, and of batches that ended before their last member.
+    pub members_abandoned: u64,
     /// Interrupts of refused descriptors, raised by software.
     pub refused_interrupts: u64,
     /// Interrupts of batches and drains, raised by software.

@@ -33,6 +33,16 @@ pub(super) struct Entry {
     pub(super) sequence: u64,
 }
 
+impl Entry {
+    /// How many members it has: none if it is a drain.
+    pub(super) fn count_members(&self) -> u64 {
+        match DescriptorWord0::from_bits(self.words[0]).operation() {
+            Operation::BATCH => self.words[4] & 0xffff_ffff,
+            _ => 0,
+        }
+    }
+}
+
 /// The slots of the window.
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
@@ -112,15 +122,19 @@ impl Slots {
             .min_by_key(|slot| self.get(*slot).map(|entry| entry.sequence))
     }
 
-    /// Frees those that `is_gone` says the device gave up; returns how many.
-    pub(super) fn abandon(&mut self, mut is_gone: impl FnMut(&Entry) -> bool) -> u32 {
-        let before = self.count();
+    /// Frees those that `is_gone` says the device gave up, and lets `each` see them.
+    pub(super) fn abandon(
+        &mut self,
+        mut is_gone: impl FnMut(&Entry) -> bool,
+        mut each: impl FnMut(&Entry),
+    ) {
         for slot in bits(self.used) {
-            if self.get(slot).is_some_and(&mut is_gone) {
-                self.release(slot);
+            if self.get(slot).is_some_and(&mut is_gone)
+                && let Some(entry) = self.release(slot)
+            {
+                each(&entry);
             }
         }
-        before - self.count()
     }
 }
 
@@ -144,6 +158,8 @@ pub(super) struct HandedOn {
     pub(super) notices: Notices,
     /// The guest's record could be written, or it gets none.
     pub(super) has_record_memory: bool,
+    /// Members that the device did not come to.
+    pub(super) members_left: u64,
 }
 
 /// Hands on one that the device is done with: its record goes to the guest, its slot is
@@ -168,7 +184,11 @@ pub(super) fn hand_on(
         let offset = record.fault_address.wrapping_sub(list);
         record.fault_address = entry.words[2].wrapping_add(offset);
     }
-    Some(complete(entry, record, host))
+    let members_done = u64::from(record.word0.bytes_completed());
+    Some(HandedOn {
+        members_left: entry.count_members().saturating_sub(members_done),
+        ..complete(entry, record, host)
+    })
 }
 
 /// Record, error report and interrupt of a descriptor that completed.
@@ -194,6 +214,7 @@ fn complete(entry: Entry, record: CompletionRecord, host: &mut impl Host) -> Han
         entry,
         notices,
         has_record_memory,
+        members_left: 0,
     }
 }
 

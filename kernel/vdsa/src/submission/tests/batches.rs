@@ -380,10 +380,25 @@ fn what_the_device_gave_up_is_forgotten() {
     rig.submission.abandon_pasid(pasid(0x155));
     assert_eq!(rig.submission.in_flight(), 0);
     assert_eq!(rig.submission.counters().abandoned, 2);
+    assert_eq!(rig.submission.counters().members_abandoned, 4);
     // A record that comes late all the same is not taken for a batch.
     rig.host.complete(0, TWO_DONE);
     assert_eq!(collect(&mut rig), []);
     assert_eq!(rig.host.written, []);
+}
+
+#[test]
+fn members_that_the_device_did_not_come_to_are_counted() {
+    let mut rig = ready(&[NO_OP, FENCED]);
+    // A fence ended the batch: status 05h, one descriptor completed.
+    rig.post(BATCH);
+    rig.host.complete(0, [0x0000_0001_0000_0005, 0, 0, 0]);
+    assert_eq!(collect(&mut rig).len(), 1);
+    assert_eq!(rig.submission.counters().members_abandoned, 1);
+    rig.post(BATCH);
+    rig.host.complete(0, TWO_DONE);
+    assert_eq!(collect(&mut rig).len(), 1);
+    assert_eq!(rig.submission.counters().members_abandoned, 1);
 }
 
 /// What each refused member becomes; the table is in `replacement`. Records and
