@@ -5,6 +5,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use vtd::Stage;
@@ -18,8 +19,8 @@ use crate::host::service::Health;
 use crate::mm::{frames, heap_use};
 use crate::platform::hypercall::Key;
 use crate::report::{
-    Books, DsaReport, GuestReport, Held, HeldReport, IommuReport, MachineReport, Report, VERSION,
-    VmPolicy, VmReport, VmResult,
+    BenchReport, Books, DsaReport, GuestReport, Held, HeldReport, IommuReport, MachineReport,
+    Report, VERSION, VmPolicy, VmReport, VmResult,
 };
 use crate::virt::backend::Backend;
 use crate::warn;
@@ -27,6 +28,7 @@ use crate::warn;
 use super::counters::Reason;
 use super::guest::Ending;
 use super::hypervisor::{Hypervisor, Record};
+use super::start;
 use super::summary::Summary;
 
 /// Writes the report to the second serial port, if the configuration wants it there.
@@ -68,6 +70,10 @@ pub fn report<B: Backend>(hypervisor: &Hypervisor<B>) -> Report {
     let host = hypervisor.host;
     let records = hypervisor.records.lock();
     let vms = hypervisor.plan.guests.iter().zip(records.iter());
+    let vms: Vec<_> = vms
+        .map(|(plan, record)| (plan, sum(record), record))
+        .collect();
+    let sums = vms.iter().filter_map(|(_, sum, _)| sum.as_ref());
     Report {
         version: VERSION,
         weir: env!("CARGO_PKG_VERSION"),
@@ -79,12 +85,15 @@ pub fn report<B: Backend>(hypervisor: &Hypervisor<B>) -> Report {
             iommu: iommu(host),
             dsa: host.accelerators.iter().map(dsa).collect(),
         },
-        vms: vms.map(|(plan, record)| vm(plan, record)).collect(),
+        bench: bench(sums),
+        vms: vms
+            .into_iter()
+            .map(|(plan, sum, record)| vm(plan, sum, record))
+            .collect(),
         held: HeldReport {
             before: hypervisor.held_before,
             after: held(host),
         },
-        bench: None,
     }
 }
 
@@ -136,17 +145,29 @@ fn dsa(accelerator: &Accelerator) -> DsaReport {
     }
 }
 
-fn vm<B: Backend>(plan: &GuestPlan, record: &Record<B>) -> VmReport {
-    let current = record.current_summary();
-    let sum = match (&record.total, current) {
-        (Some(total), Some(mut current)) => {
-            current.add_earlier(total);
-            Some(current)
-        }
-        (None, Some(current)) => Some(current),
-        (Some(total), None) => Some(total.clone()),
-        (None, None) => None,
+/// What came of all lives of a guest, up to now.
+fn sum<B: Backend>(record: &Record<B>) -> Option<Summary> {
+    let Some(mut current) = record.current_summary() else {
+        return record.total.clone();
     };
+    if let Some(earlier) = &record.total {
+        current.add_earlier(earlier);
+    }
+    Some(current)
+}
+
+/// The figures, if a guest measured something. How large the image is, only whoever
+/// loaded it knows.
+fn bench<'s>(mut sums: impl Iterator<Item = &'s Summary>) -> Option<BenchReport> {
+    let (sum, measured) = sums.find_map(|sum| Some((sum, sum.measured?)))?;
+    Some(BenchReport {
+        entry_to_guest: start::entry_to_guest(),
+        guest_overhead_bytes: Some(sum.overhead_bytes),
+        ..measured.report()
+    })
+}
+
+fn vm<B: Backend>(plan: &GuestPlan, sum: Option<Summary>, record: &Record<B>) -> VmReport {
     let (result, reason) = result(record, sum.as_ref());
     let mut report = VmReport {
         name: plan.name.clone(),
