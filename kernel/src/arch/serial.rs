@@ -45,6 +45,34 @@ impl Serial {
         self.0.try_receive_byte().ok()
     }
 
+    /// Sends as many of `bytes` as fit into the port at once, and says how many: none
+    /// while it is busy.
+    pub(crate) fn send_some(&mut self, bytes: &[u8]) -> usize {
+        self.0.send_bytes(bytes)
+    }
+
+    /// Sends `bytes` as they are.
+    ///
+    /// # Errors
+    /// If the port takes nothing any more.
+    pub(crate) fn send_all(&mut self, mut bytes: &[u8]) -> fmt::Result {
+        let mut tries = 0;
+        while !bytes.is_empty() {
+            match self.send_some(bytes) {
+                0 if tries == TRIES => return Err(fmt::Error),
+                0 => {
+                    tries += 1;
+                    hint::spin_loop();
+                }
+                sent => {
+                    tries = 0;
+                    bytes = bytes.get(sent..).unwrap_or(&[]);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn send(&mut self, byte: u8) -> fmt::Result {
         for _ in 0..TRIES {
             if self.0.try_send_byte(byte).is_ok() {

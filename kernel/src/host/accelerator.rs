@@ -9,6 +9,8 @@
 //! Translation services and page requests of the device stay off, and privileged
 //! mode too: every queue is to be enabled unprivileged.
 
+mod view;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -30,6 +32,8 @@ use hwspec::pci::{
 };
 use spin::Mutex;
 use x86_64::PhysAddr;
+
+pub use view::PciAddress;
 
 use super::client::{Answer, Client, ClientSetup, Event, Failure, Request, Set, VectorError};
 use super::error::HostError;
@@ -118,6 +122,10 @@ impl Hardware for DsaHardware {
         self.device.resume()
     }
 
+    fn queue_pasid(&self, queue: u8) -> Option<QueuePasid> {
+        self.device.queue_pasid(queue)
+    }
+
     fn request_handle(&mut self, index: ImsIndex) -> Result<InterruptHandle, dsa::Error> {
         self.device.request_handle(index)
     }
@@ -152,6 +160,10 @@ impl Hardware for DsaHardware {
 
     fn line_cpu(line: &Line) -> usize {
         line.route.cpu()
+    }
+
+    fn line_vector(line: &Line) -> u8 {
+        line.route.vector()
     }
 
     fn set_line_target(&mut self, line: &Line, target: Option<GuestTarget>) {

@@ -42,6 +42,8 @@ pub(super) trait Hardware {
     fn configure(&mut self, plan: &Plan) -> Result<(), dsa::Error>;
     /// As [`dsa::Device::enable_queue`]. Waits.
     fn enable_queue(&mut self, queue: u8, pasid: QueuePasid) -> Result<(), dsa::Error>;
+    /// As [`dsa::Device::queue_pasid`].
+    fn queue_pasid(&self, queue: u8) -> Option<QueuePasid>;
     /// As [`dsa::Device::restart`]. Waits.
     fn restart(&mut self) -> Result<(), dsa::Error>;
     /// As [`dsa::Device::resume`]. Waits.
@@ -55,6 +57,8 @@ pub(super) trait Hardware {
     fn message(line: &Self::Line) -> Message;
     /// The processor that a line leads to.
     fn line_cpu(line: &Self::Line) -> usize;
+    /// The vector of that processor.
+    fn line_vector(line: &Self::Line) -> u8;
     /// Says what interrupts of a line are about; nothing: they are dropped.
     fn set_line_target(&mut self, line: &Self::Line, target: Option<GuestTarget>);
     /// Closes a line, when nothing sends to it any more. Waits. The line comes back

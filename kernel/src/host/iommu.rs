@@ -4,6 +4,8 @@
 //! code, which may hold one while it maps all of a guest's memory; so whatever is
 //! on a VM-exit path uses the `try_` functions, and comes back later.
 
+mod view;
+
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +19,8 @@ use vtd::{
     ReservedRegion, Setup, Stage,
 };
 use x86_64::PhysAddr;
+
+pub use view::UnitUse;
 
 use super::error::HostError;
 use super::pasids::Pasids;

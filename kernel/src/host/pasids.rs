@@ -54,6 +54,17 @@ struct Entry {
     holders: u32,
 }
 
+/// A PASID that is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasidUse {
+    /// Which.
+    pub pasid: Pasid,
+    /// The guest's number.
+    pub vm: u16,
+    /// How many table entries and clients carry it.
+    pub holders: u32,
+}
+
 /// The allocator.
 #[derive(Debug)]
 pub struct Pasids {
@@ -131,6 +142,17 @@ impl Pasids {
         self.entries.get(&pasid.value()).map(|entry| entry.vm)
     }
 
+    /// The first that is in use behind `last`, or of all.
+    pub fn next(&self, last: Option<Pasid>) -> Option<PasidUse> {
+        let first = last.map_or(0, |last| last.value() + 1);
+        let (&number, entry) = self.entries.range(first..).next()?;
+        Some(PasidUse {
+            pasid: Pasid::new(number)?,
+            vm: entry.vm,
+            holders: entry.holders,
+        })
+    }
+
     /// How many are in use.
     pub fn count(&self) -> usize {
         self.entries.len()
@@ -192,6 +214,23 @@ mod tests {
         assert_eq!(pasids.release(taken), unknown);
         assert_eq!(pasids.hold(taken), unknown);
         assert_eq!(pasids.let_go(taken), unknown);
+    }
+
+    #[test]
+    fn those_in_use_are_listed_in_order() {
+        let mut pasids = Pasids::new(Pasid::MAX);
+        assert_eq!(pasids.next(None), None);
+        for vm in [5, 6, 7] {
+            pasids.allocate(vm).unwrap();
+        }
+        pasids.hold(pasid(3)).unwrap();
+        pasids.release(pasid(2)).unwrap();
+        let first = pasids.next(None).unwrap();
+        assert_eq!((first.pasid, first.vm, first.holders), (pasid(1), 5, 0));
+        let second = pasids.next(Some(first.pasid)).unwrap();
+        assert_eq!((second.pasid, second.vm, second.holders), (pasid(3), 7, 1));
+        assert_eq!(pasids.next(Some(second.pasid)), None);
+        assert_eq!(pasids.next(Some(Pasid::MAX)), None);
     }
 
     #[test]

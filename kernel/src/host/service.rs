@@ -16,6 +16,7 @@
 
 mod attention;
 mod job;
+mod view;
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -32,6 +33,7 @@ use spin::Mutex;
 use super::client::{Answer, Client, ClientSetup, Failure, Request, Set};
 use super::hardware::Hardware;
 use job::{Job, Step};
+pub use view::{SlotPlace, SlotUse, Status};
 
 /// How many clients a device can have: there is a bit for each in one word.
 pub const MAX_CLIENTS: usize = 64;

@@ -79,6 +79,7 @@ struct DeviceState {
     error: Option<SoftwareError>,
     halted: Option<ResetType>,
     restart_fails: bool,
+    enabled: BTreeMap<u8, QueuePasid>,
     /// What was done in which order during recovery.
     recovery: Vec<&'static str>,
     iommu_is_busy: bool,
@@ -161,8 +162,14 @@ impl Hardware for FakeHardware {
         Ok(())
     }
 
-    fn enable_queue(&mut self, _: u8, _: QueuePasid) -> Result<(), dsa::Error> {
+    fn enable_queue(&mut self, queue: u8, pasid: QueuePasid) -> Result<(), dsa::Error> {
+        self.0.lock().unwrap().enabled.insert(queue, pasid);
         Ok(())
+    }
+
+    fn queue_pasid(&self, queue: u8) -> Option<QueuePasid> {
+        let state = self.0.lock().unwrap();
+        state.enabled.get(&queue).copied()
     }
 
     fn restart(&mut self) -> Result<(), dsa::Error> {
@@ -204,6 +211,10 @@ impl Hardware for FakeHardware {
 
     fn line_cpu(line: &FakeLine) -> usize {
         line.cpu
+    }
+
+    fn line_vector(line: &FakeLine) -> u8 {
+        0x30 + line.number
     }
 
     fn set_line_target(&mut self, line: &FakeLine, target: Option<GuestTarget>) {
@@ -952,6 +963,7 @@ fn nothing_is_lost_between_processors() {
     assert_eq!(bench.commands().len(), 8 * ROUNDS);
 }
 
+
 /// A client looks whether it is answered while the service takes its request up.
 #[test]
 fn a_client_that_waits_disturbs_nobody() {
@@ -973,3 +985,6 @@ fn a_client_that_waits_disturbs_nobody() {
     assert!(!client.1.is_waiting());
     assert_eq!(client.1.take_answer(), Some(Answer::Done));
 }
+
+#[path = "service/view_tests.rs"]
+mod view;

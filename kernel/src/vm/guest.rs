@@ -108,8 +108,8 @@ pub struct Guest<B: Backend> {
     pub space: Arc<Space<B::Format>>,
     /// Its PCI bus, with its virtual DSAs.
     pub bus: PciBus<VdsaUnit>,
-    /// What it writes to its console.
-    pub output: Output,
+    /// What it writes to its console. Who reads it may keep it longer than the guest.
+    pub output: Arc<Output>,
     /// What the operator types there.
     pub input: Input,
     /// What it says of itself.
@@ -153,7 +153,7 @@ impl<B: Backend> Guest<B> {
             place,
             space,
             bus,
-            output: Output::new(),
+            output: Arc::new(Output::new()),
             input: Input::new(),
             clock,
             serial: Mutex::new(Console {

@@ -18,6 +18,16 @@ pub(crate) struct Device<P> {
     has_pasids: bool,
 }
 
+impl<P> Device<P> {
+    pub(crate) fn source(&self) -> SourceId {
+        self.source
+    }
+
+    pub(crate) fn has_pasids(&self) -> bool {
+        self.has_pasids
+    }
+}
+
 impl<R: Registers, P: DmaPages, C: Clock> RemappingUnit<R, P, C> {
     /// Lets a device use PASIDs, none of which leads anywhere yet. Its requests without
     /// PASID reach nothing, and are recorded as faults of their addresses.

@@ -30,6 +30,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod books;
 mod capability;
 mod control;
 mod device_tables;
@@ -47,6 +48,7 @@ mod remap_table;
 mod takeover;
 mod unit;
 
+pub use books::{DeviceUse, DomainUse, InUse};
 pub use capability::Capabilities;
 pub use error::{Error, RegisterName};
 pub use fault::{Fault, FaultSummary, FaultTarget, RequestKind};

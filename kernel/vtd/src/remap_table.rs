@@ -12,7 +12,7 @@ use hwspec::vtd::{IrteHigh, IrteLow, SourceValidation};
 use x86_64::PhysAddr;
 
 use crate::memory::allocate_table;
-use crate::{Error, InterruptIndex, Route};
+use crate::{Error, InUse, InterruptIndex, Route};
 
 /// 64-bit words of an entry.
 const WORDS: usize = 2;
@@ -55,6 +55,15 @@ impl<P: DmaPages> RemapTable<P> {
     /// The size as IRTA_REG has it: 2^(S + 1) entries.
     pub(crate) fn size_code(&self) -> u8 {
         self.count_log2 - 1
+    }
+
+    /// How many entries are allocated.
+    pub(crate) fn in_use(&self) -> InUse {
+        let bits = self.allocated.iter().map(|word| word.count_ones());
+        InUse {
+            used: usize::try_from(bits.sum::<u32>()).unwrap_or(usize::MAX),
+            total: 1 << self.count_log2,
+        }
     }
 
     /// Takes a free entry for `source`. It is not present.

@@ -145,15 +145,32 @@ impl OutputReader {
                         }
                     }
                 }
-                Err(oldest) => {
-                    self.lost = self.lost.saturating_add(oldest.saturating_sub(self.next));
-                    self.next = oldest;
-                    // The rest of what was begun is gone.
-                    self.line.bytes.clear();
-                }
+                Err(oldest) => self.skip_to(oldest),
             }
         }
         None
+    }
+
+    /// The next byte, whatever it is, instead of a line.
+    pub fn next_byte(&mut self, output: &Output) -> Option<u8> {
+        while self.next < output.written() {
+            match output.byte(self.next) {
+                Ok(byte) => {
+                    self.next += 1;
+                    return Some(byte);
+                }
+                Err(oldest) => self.skip_to(oldest),
+            }
+        }
+        None
+    }
+
+    /// What lies before `oldest` was overwritten.
+    fn skip_to(&mut self, oldest: u64) {
+        self.lost = self.lost.saturating_add(oldest.saturating_sub(self.next));
+        self.next = oldest;
+        // The rest of what was begun is gone.
+        self.line.bytes.clear();
     }
 
     /// What the guest has written of a line that it has not finished, when no
