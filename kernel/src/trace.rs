@@ -5,6 +5,7 @@
 //! against their number and left out then.
 
 use core::fmt;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::Once;
@@ -143,18 +144,25 @@ impl Ring {
 
     /// Calls `each` with the events, the oldest first.
     fn for_each(&self, mut each: impl FnMut(Event)) {
+        self.kept()
+            .filter_map(|number| self.get(number))
+            .for_each(&mut each);
+    }
+
+    /// The numbers of the events that are kept.
+    fn kept(&self) -> Range<u64> {
         let end = self.next.load(Ordering::Acquire);
-        for number in end.saturating_sub(COUNT as u64)..end {
-            let Some([ticks, word]) = self.entry(number) else {
-                continue;
-            };
-            let event = Event::unpack(ticks.load(Ordering::Relaxed), word.load(Ordering::Relaxed));
-            // Overwritten meanwhile: the newer one is found at its own number.
-            let written = self.next.load(Ordering::Acquire);
-            if written.saturating_sub(number) <= COUNT as u64 {
-                each(event);
-            }
-        }
+        end.saturating_sub(COUNT as u64)..end
+    }
+
+    /// Event `number`, if it is still kept.
+    fn get(&self, number: u64) -> Option<Event> {
+        let [ticks, word] = self.entry(number)?;
+        let event = Event::unpack(ticks.load(Ordering::Relaxed), word.load(Ordering::Relaxed));
+        // Overwritten meanwhile: the newer one is found at its own number.
+        let written = self.next.load(Ordering::Acquire);
+        let is_kept = number < written && written - number <= COUNT as u64;
+        is_kept.then_some(event)
     }
 }
 
@@ -177,6 +185,22 @@ pub fn record(kind: Kind, guest: usize, index: usize, value: u32) {
             value,
         });
     }
+}
+
+/// The numbers of the events that a processor keeps; none if there is no such one.
+pub fn kept(processor: usize) -> Range<u64> {
+    match RINGS.get() {
+        Some(rings) if processor < percpu::all().len() => rings.of(processor).kept(),
+        _ => 0..0,
+    }
+}
+
+/// The event of a processor with this number, if it is still kept.
+pub fn event(processor: usize, number: u64) -> Option<Event> {
+    if processor >= percpu::all().len() {
+        return None;
+    }
+    RINGS.get()?.of(processor).get(number)
 }
 
 /// Calls `each` with a processor's number and each event that it keeps, the oldest

@@ -47,6 +47,9 @@ type Hardware = RemappingUnit<Mmio, MappedPages<Frames>, TscClock>;
 pub struct UnitIndex(u8);
 
 impl UnitIndex {
+    /// The first.
+    pub const FIRST: Self = Self(0);
+
     /// The number.
     pub const fn number(self) -> u8 {
         self.0

@@ -963,7 +963,6 @@ fn nothing_is_lost_between_processors() {
     assert_eq!(bench.commands().len(), 8 * ROUNDS);
 }
 
-
 /// A client looks whether it is answered while the service takes its request up.
 #[test]
 fn a_client_that_waits_disturbs_nobody() {

@@ -4,6 +4,8 @@
 //! it depends on each other, and given back in [`Parts::give_back`] in the reverse
 //! order. There is no other place where a guest gets anything.
 
+mod view;
+
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -41,6 +43,8 @@ use crate::virt::nested;
 use crate::virt::nested::Format;
 use crate::virt::registers::Register;
 use crate::virt::space::Space;
+
+pub use view::{HeldPasid, Reach};
 
 use super::guest::Guest;
 use super::shared;

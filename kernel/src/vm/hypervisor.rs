@@ -65,22 +65,22 @@ pub struct Record<B: Backend> {
 }
 
 impl<B: Backend> Record<B> {
-    /// The guest, if it is there.
-    pub fn guest(&self) -> Option<&Arc<Guest<B>>> {
+    /// The guest with what it holds, if it is there.
+    pub fn parts(&self) -> Option<&Parts<B>> {
         match &self.stage {
             Stage::Gone => None,
-            Stage::Runs(parts) | Stage::Leaves(parts) | Stage::Drains(parts) => Some(&parts.guest),
+            Stage::Runs(parts) | Stage::Leaves(parts) | Stage::Drains(parts) => Some(parts),
         }
+    }
+
+    /// The guest, if it is there.
+    pub fn guest(&self) -> Option<&Arc<Guest<B>>> {
+        Some(&self.parts()?.guest)
     }
 
     /// Memory that it takes beyond its RAM.
     pub fn overhead_bytes(&self) -> Option<u64> {
-        match &self.stage {
-            Stage::Gone => None,
-            Stage::Runs(parts) | Stage::Leaves(parts) | Stage::Drains(parts) => {
-                Some(parts.overhead_bytes)
-            }
-        }
+        Some(self.parts()?.overhead_bytes)
     }
 
     /// What came of the life that has not ended yet, up to now. Waits for its virtual

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use hwspec::pci::Pasid;
-use vdsa::Rule;
+use vdsa::{Refusal, Rule};
 
 use crate::platform::hypercall;
 use crate::virt::backend::Backend;
@@ -27,6 +27,8 @@ pub struct Summary {
     pub software_interrupts: u64,
     /// What was refused: each rule, and how often.
     pub refused: Vec<(Rule, u64)>,
+    /// The last descriptors that were refused, each with the number of the virtual DSA.
+    pub last_refused: Vec<(usize, Refusal)>,
     /// What it said of itself, by key.
     pub results: [Option<u64>; hypercall::COUNT],
     /// What it measured.
@@ -40,6 +42,16 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// What became of the descriptors of `guest` until now; nothing while one of its
+    /// virtual processors uses its accelerators.
+    pub fn try_submissions<B: Backend>(guest: &Guest<B>) -> Option<vdsa::Counters> {
+        let mut sum = vdsa::Counters::default();
+        for (_, unit) in guest.bus.functions() {
+            unit.try_look(|device, _| add(&mut sum, device.counters()))?;
+        }
+        Some(sum)
+    }
+
     /// That of `guest` as it is now. Waits for its virtual processors where they use
     /// its accelerators.
     pub fn of<B: Backend>(guest: &Guest<B>, overhead_bytes: u64) -> Self {
@@ -47,11 +59,14 @@ impl Summary {
         let mut software_interrupts = 0;
         let mut refused: Vec<(Rule, u64)> = Vec::new();
         let mut pasids = Vec::new();
+        let mut last_refused = Vec::new();
         for (_, unit) in guest.bus.functions() {
             unit.look(|device, backing| {
                 add(&mut submissions, device.counters());
                 software_interrupts += backing.injected;
                 pasids.extend_from_slice(&backing.pasids);
+                let recent = device.refusals().recent();
+                last_refused.extend(recent.map(|&refusal| (backing.vdsa, refusal)));
                 for &rule in Rule::ALL {
                     add_refused(&mut refused, rule, device.refusals().count(rule));
                 }
@@ -64,6 +79,7 @@ impl Summary {
             interrupts: guest.doors().map(|door| door.completions.get()).sum(),
             software_interrupts,
             refused,
+            last_refused,
             results: guest.results.all(),
             measured: guest.measurements.read(),
             strays: guest.counters.strays.get(),
