@@ -146,9 +146,9 @@ pub fn echo(text: &str) {
 }
 
 /// What was typed is complete.
-pub fn end_prompt() {
+pub fn end_prompt(prompt: &str, typed: &str) {
     if let Some(queue) = &mut CONSOLE.lock().queue {
-        queue.end_prompt();
+        queue.end_prompt(prompt, typed);
     }
 }
 

@@ -202,7 +202,7 @@ impl<B: Backend> Monitor<B> {
             Typed::Echo(character) => console::echo(character.encode_utf8(&mut text)),
             Typed::Erase(count) => (0..count).for_each(|_| console::echo("\x08 \x08")),
             Typed::Line(line) => {
-                console::end_prompt();
+                console::end_prompt(PROMPT, &line);
                 self.typed = Some(line);
             }
         }

@@ -119,8 +119,10 @@ impl Queue {
         }
     }
 
-    /// What was typed is complete: the line stays, and what follows begins a new one.
-    pub(super) fn end_prompt(&mut self) {
+    /// What was typed is complete: the line stays, whole, and what follows begins a new
+    /// one.
+    pub(super) fn end_prompt(&mut self, prompt: &str, typed: &str) {
+        self.show_prompt(prompt, typed);
         self.echo("\n");
         self.is_prompt_last = false;
     }
@@ -210,9 +212,22 @@ mod tests {
         queue.echo("s");
         assert_eq!(sent(&mut queue), "\r\x1b[K[a] hello\r\n");
         queue.show_prompt("weir> ", "vms");
-        queue.end_prompt();
+        queue.end_prompt("weir> ", "vms");
         queue.write_line(format_args!("vm\n"));
         assert_eq!(sent(&mut queue), "weir> vms\r\nvm\r\n");
+    }
+
+    #[test]
+    fn a_line_that_was_typed_stays_although_another_took_its_prompt_away() {
+        let mut queue = Queue::new(100);
+        queue.show_prompt("weir> ", "");
+        queue.echo("vm");
+        queue.write_line(format_args!("[a] hello\n"));
+        queue.end_prompt("weir> ", "vms");
+        assert_eq!(
+            sent(&mut queue),
+            "weir> vm\r\x1b[K[a] hello\r\nweir> vms\r\n"
+        );
     }
 
     #[test]
@@ -246,7 +261,7 @@ mod tests {
         let mut queue = Queue::new(3);
         queue.show_prompt("weir> ", "");
         queue.echo("x");
-        queue.end_prompt();
+        queue.end_prompt("weir> ", "x");
         queue.write_line(format_args!("a\n"));
         queue.write_line(format_args!("b\n"));
         assert_eq!(sent(&mut queue), "a\r\n");
