@@ -208,6 +208,7 @@ impl<B: Backend> Parts<B> {
                     bus.add(device_address(index), unit, &bars);
                 }
                 Err(error) => {
+                    close_clients(&bus);
                     drop(bus);
                     if !give_back(blueprint.host, &mut held) {
                         // A device may still reach the guest's memory.
@@ -284,9 +285,7 @@ impl<B: Backend> Parts<B> {
     /// Gives everything back. The guest's virtual processors are on no processor, and
     /// its accelerators have been reset.
     pub fn give_back(mut self, host: &'static Host) {
-        for (_, unit) in self.guest.bus.functions() {
-            unit.with_backing(Backing::close);
-        }
+        close_clients(&self.guest.bus);
         if give_back(host, &mut self.held) {
             // They hold the guest, and with it its memory.
             self.guest.dismiss();
@@ -439,13 +438,15 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
             });
         }
 
+        let queues = self.backing_queues(held.accelerator, &defaults)?;
+        // From here on a client has to be closed.
         let client = held
             .accelerator
             .open_client(self.client_setup(&held.pasids))?;
         let mut backing = Backing {
             client: Some(client),
             pasids: held.pasids.iter().map(|&(pasid, _)| pasid).collect(),
-            queues: self.backing_queues(held.accelerator, &defaults)?,
+            queues,
             window,
             guest: self.blueprint.number,
             vdsa: self.index,
@@ -712,6 +713,13 @@ fn notify(token: u64) {
     if let Some(place) = place {
         let [first, ..] = &place.vcpus;
         first.ask_to_serve_vdsas();
+    }
+}
+
+/// Gives up the clients of virtual DSAs. Waits.
+fn close_clients(bus: &PciBus<VdsaUnit>) {
+    for (_, unit) in bus.functions() {
+        unit.with_backing(Backing::close);
     }
 }
 
