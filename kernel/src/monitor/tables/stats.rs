@@ -18,7 +18,7 @@ use crate::vm::summary::Summary;
 const SIDE_BY_SIDE: usize = 6;
 
 /// How many counters of its virtual DSAs a guest has here.
-const COUNTERS: usize = 15;
+const COUNTERS: usize = 16;
 const EXITS: usize = Reason::ALL.len();
 const OTHERS: [&str; 2] = ["completion interrupts", "accesses to nowhere"];
 const ROWS: usize = EXITS + COUNTERS + OTHERS.len();
@@ -143,6 +143,7 @@ fn named(counters: &vdsa::Counters) -> [(&'static str, u64); COUNTERS] {
         members_refused,
         handed_on,
         abandoned,
+        members_abandoned,
         refused_interrupts,
         handed_on_interrupts,
     } = *counters;
@@ -160,6 +161,7 @@ fn named(counters: &vdsa::Counters) -> [(&'static str, u64); COUNTERS] {
         ("members refused", members_refused),
         ("handed on", handed_on),
         ("abandoned", abandoned),
+        ("members abandoned", members_abandoned),
         ("interrupts refused", refused_interrupts),
         ("interrupts handed on", handed_on_interrupts),
     ]
