@@ -418,7 +418,7 @@ fn go_on_moving(device: &mut VirtualDsa, host: &mut Surroundings<'_>, answer: cl
             let pasid = client.and_then(|client| client.vector_pasid(RETIRED_VECTOR));
             match pasid {
                 Some(pasid) => (Moving::Draining, Some(client::Request::DrainPasid(pasid))),
-                None => (Moving::Not, None),
+                None => (Moving::Not, host.held.take()),
             }
         }
         // Whatever came of it: what names the old slot from now on is refused.
