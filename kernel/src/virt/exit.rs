@@ -133,4 +133,33 @@ impl Exception {
     pub const fn page_fault(error_code: u32) -> Self {
         Self::with_code(14, error_code)
     }
+
+    /// The exception as a processor with this CR0 raises it: in real mode there are no
+    /// error codes. [Intel SDM, vol. 3, 7.13 "Error Code"; 22.1.4 "Interrupt and
+    /// Exception Handling"]
+    #[must_use]
+    pub const fn with_cr0(self, cr0: u64) -> Self {
+        const PROTECTION_ENABLE: u64 = 1 << 0;
+        if cr0 & PROTECTION_ENABLE == 0 {
+            return Self::plain(self.vector);
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_mode_has_no_error_codes() {
+        let exception = Exception::GENERAL_PROTECTION;
+        let without = Exception {
+            vector: 13,
+            error_code: None,
+        };
+        assert_eq!(exception.with_cr0(0x10), without);
+        assert_eq!(exception.with_cr0(0x11), exception);
+        assert_eq!(Exception::DEBUG.with_cr0(0x11), Exception::DEBUG);
+    }
 }

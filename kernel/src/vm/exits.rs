@@ -122,6 +122,7 @@ impl<B: Backend> Context<'_, B> {
     /// Raises an exception in the guest.
     #[cold]
     pub(super) fn raise(&mut self, vcpu: &mut B::Vcpu, exception: Exception) {
+        let exception = exception.with_cr0(vcpu.paging().cr0);
         self.displace(vcpu, Event::Exception(exception));
     }
 
