@@ -233,6 +233,30 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Copies four numbers into the guest's memory, the first one last: whoever sees that
+    /// sees the others. `address` is a multiple of 32.
+    ///
+    /// # Errors
+    /// If some of it is not RAM, or if it is not aligned; then nothing has been copied.
+    #[inline]
+    pub fn copy_record_in(&self, address: GuestPhysAddr, words: &[u64; 4]) -> Result<(), NotRam> {
+        const BYTES: u64 = 32;
+        let pointer = match address.0.is_multiple_of(BYTES) {
+            true => self.pointer(address, BYTES),
+            false => None,
+        };
+        let pointer = pointer.ok_or(NotRam(address))?.cast::<u64>();
+        for (index, &word) in words.iter().enumerate().rev() {
+            // SAFETY: the numbers are in one chunk.
+            let place = unsafe { pointer.add(index) };
+            // SAFETY: as above, and aligned; it lives as long as `self`, and is only
+            // accessed atomically while the reference is there.
+            let place = unsafe { AtomicU64::from_ptr(place) };
+            place.store(word, Ordering::Release);
+        }
+        Ok(())
+    }
+
     /// The number at `address`, which must be aligned, as one access.
     #[inline]
     pub fn read_u64(&self, address: GuestPhysAddr) -> Option<u64> {

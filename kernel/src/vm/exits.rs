@@ -172,6 +172,9 @@ impl<B: Backend> Context<'_, B> {
     /// The virtual DSAs are looked after at once. All else that can be asked for is done
     /// while the virtual processor is not loaded.
     fn requested(&mut self) -> Next {
+        if self.door.take_batches() {
+            self.guest.collect_batches();
+        }
         if self.door.take_vdsa_work() {
             self.guest.serve_vdsas();
         }

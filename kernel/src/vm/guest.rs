@@ -242,6 +242,14 @@ impl<B: Backend> Guest<B> {
         drop(parked);
     }
 
+    /// Hands on the batches of its virtual DSAs that have ended.
+    #[inline]
+    pub(super) fn collect_batches(&self) {
+        for (_, unit) in self.bus.functions() {
+            unit.collect_batches();
+        }
+    }
+
     /// Looks after what came for its virtual DSAs: answers, ended batches, errors; and for
     /// its console.
     pub(super) fn serve_vdsas(&self) {

@@ -5,7 +5,7 @@
 //! An interrupt that names (guest, vDSA, virtual vector) costs two looks into tables:
 //! [`Line::route`] says which virtual processor gets which vector.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use crate::arch::{percpu, smp};
 use crate::platform::local_apic::{Delivery, Ipi, Pending, message};
@@ -41,6 +41,13 @@ pub struct Place {
     count_vcpus: AtomicUsize,
 }
 
+/// The virtual DSAs are to be looked after: something of the physical one has come.
+const VDSA_WORK: u8 = 1 << 0;
+/// Batches of the virtual DSAs have ended.
+const BATCHES: u8 = 1 << 1;
+/// It is to leave its processor for good.
+const LEAVE: u8 = 1 << 2;
+
 /// The way to one virtual processor.
 #[derive(Debug)]
 pub struct VcpuDoor {
@@ -50,10 +57,8 @@ pub struct VcpuDoor {
     pub exits: Exits,
     /// Completion interrupts that were made pending here.
     pub completions: Counter,
-    /// The virtual DSAs are to be looked after: an answer or a batch is there.
-    has_vdsa_work: AtomicBool,
-    /// It is to leave its processor for good.
-    is_to_leave: AtomicBool,
+    /// What it was asked for: a bit for each.
+    requests: AtomicU8,
     /// The processor that it belongs to.
     processor: AtomicUsize,
 }
@@ -64,8 +69,7 @@ impl VcpuDoor {
             pending: Pending::new(),
             exits: Exits::new(),
             completions: Counter::new(),
-            has_vdsa_work: AtomicBool::new(false),
-            is_to_leave: AtomicBool::new(false),
+            requests: AtomicU8::new(0),
             processor: AtomicUsize::new(0),
         }
     }
@@ -75,8 +79,7 @@ impl VcpuDoor {
         self.pending.forget();
         self.exits.clear();
         self.completions.set(0);
-        self.has_vdsa_work.store(false, Ordering::SeqCst);
-        self.is_to_leave.store(false, Ordering::SeqCst);
+        self.requests.store(0, Ordering::SeqCst);
         self.processor.store(processor, Ordering::SeqCst);
     }
 
@@ -105,34 +108,54 @@ impl VcpuDoor {
     /// Whether there is something to do between two turns.
     #[inline]
     pub fn has_requests(&self) -> bool {
-        self.pending.has_signals()
-            || self.has_vdsa_work.load(Ordering::Relaxed)
-            || self.is_to_leave.load(Ordering::Relaxed)
+        self.pending.has_signals() || self.requests.load(Ordering::Relaxed) != 0
+    }
+
+    #[inline]
+    fn ask(&self, request: u8) {
+        self.requests.fetch_or(request, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Whether `request` was made since this was asked last.
+    #[inline]
+    fn take(&self, request: u8) -> bool {
+        self.requests.load(Ordering::Relaxed) & request != 0
+            && self.requests.fetch_and(!request, Ordering::AcqRel) & request != 0
+    }
+
+    /// Asks it to hand on batches that have ended.
+    #[inline]
+    pub fn ask_to_collect_batches(&self) {
+        self.ask(BATCHES);
+    }
+
+    /// Whether it was asked to hand on batches, since this was asked last.
+    #[inline]
+    pub fn take_batches(&self) -> bool {
+        self.take(BATCHES)
     }
 
     /// Asks it to look after the virtual DSAs.
     #[inline]
     pub fn ask_to_serve_vdsas(&self) {
-        self.has_vdsa_work.store(true, Ordering::Release);
-        self.wake();
+        self.ask(VDSA_WORK);
     }
 
     /// Whether it was asked to look after the virtual DSAs, since this was asked last.
     #[inline]
     pub fn take_vdsa_work(&self) -> bool {
-        self.has_vdsa_work.load(Ordering::Relaxed)
-            && self.has_vdsa_work.swap(false, Ordering::AcqRel)
+        self.take(VDSA_WORK)
     }
 
     /// Asks it to leave its processor.
     pub fn ask_to_leave(&self) {
-        self.is_to_leave.store(true, Ordering::SeqCst);
-        self.wake();
+        self.ask(LEAVE);
     }
 
     /// Whether it is to leave its processor.
     pub fn is_to_leave(&self) -> bool {
-        self.is_to_leave.load(Ordering::SeqCst)
+        self.requests.load(Ordering::SeqCst) & LEAVE != 0
     }
 }
 
@@ -282,7 +305,7 @@ impl Place {
             vdsa.has_batch.store(true, Ordering::Release);
         }
         let [first, ..] = &self.vcpus;
-        first.ask_to_serve_vdsas();
+        first.ask_to_collect_batches();
     }
 
     /// Asks for another slot for virtual vector `vector` of all virtual DSAs: handles are
@@ -304,15 +327,77 @@ impl Place {
         }
     }
 
+    /// Raises what a message of a virtual DSA brings. False if that is nothing.
+    #[inline]
+    pub fn inject(&self, message: vdsa::Message) -> bool {
+        if let Some((vcpu, vector)) = plain(message)
+            && let Some(door) = self.vcpus.get(vcpu)
+            && vcpu < self.count_vcpus()
+        {
+            door.deliver(Delivery::Fixed(vector));
+            return true;
+        }
+        self.inject_unusual(message)
+    }
+
+    #[cold]
+    fn inject_unusual(&self, message: vdsa::Message) -> bool {
+        let ipi = self.message(message);
+        if let Some(ipi) = &ipi {
+            self.send(ipi);
+        }
+        ipi.is_some()
+    }
+
     /// What a message of a device brings, as the guest wrote it.
     pub fn message(&self, message: vdsa::Message) -> Option<Ipi> {
         self::message(message.address.into(), message.data, self.count_vcpus())
     }
 }
 
+/// Virtual processor and vector of a message as nearly all of them are: one destination
+/// by its APIC ID, fixed delivery, a vector that there is.
+#[inline]
+fn plain(message: vdsa::Message) -> Option<(usize, u8)> {
+    const PREFIX: u32 = 0xfee0_0000;
+    let id = message.address.wrapping_sub(PREFIX);
+    let vector = u8::try_from(message.data).ok();
+    let vector = vector.filter(|&vector| vector >= 16)?;
+    let is_plain = id & 0xfff == 0 && id >> 12 < 0xff;
+    is_plain.then_some(((id >> 12) as usize, vector))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_messages_mean_what_the_manual_says() {
+        let addresses = [0xfee0_0000_u32, 0xfee0_3000, 0xfee0_8000, 0xfeef_f000]
+            .into_iter()
+            .flat_map(|at| [at, at | 4, at | 8, at | 1, at - 0x1000, at ^ 0x8000_0000]);
+        for address in addresses {
+            for data in [0_u32, 15, 16, 0x41, 0xff, 0x141, 0x441, 0x8041, 0x1_0041] {
+                let message = vdsa::Message { address, data };
+                let Some((vcpu, vector)) = plain(message) else {
+                    continue;
+                };
+                let ipi = super::message(address.into(), data, 8);
+                if vcpu < 8 {
+                    let ipi = ipi.unwrap();
+                    assert_eq!(ipi.delivery, Delivery::Fixed(vector));
+                    assert_eq!(ipi.targets.iter().collect::<std::vec::Vec<_>>(), [vcpu]);
+                } else {
+                    assert_eq!(ipi, None);
+                }
+            }
+        }
+        let message = vdsa::Message {
+            address: 0xfee0_3000,
+            data: 0x41,
+        };
+        assert_eq!(plain(message), Some((3, 0x41)));
+    }
 
     /// What a guest sent to itself as it ended is not for the next one in its place.
     #[test]

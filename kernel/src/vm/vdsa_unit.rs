@@ -126,6 +126,8 @@ pub enum Moving {
 pub struct VdsaUnit {
     memory: Arc<GuestMemory>,
     place: &'static Place,
+    /// Ours among those of the place.
+    door: Option<&'static VdsaDoor>,
     pages: Arc<dyn ShowPages>,
     /// A copy, to be looked at without the lock.
     bar_sizes: [u64; 2],
@@ -166,6 +168,7 @@ impl VdsaUnit {
             bar_sizes: [0, 2].map(|bar| device.bar_size(bar)),
             memory,
             place,
+            door: place.vdsas.get(backing.vdsa),
             pages,
             inner: Mutex::new(Inner {
                 device,
@@ -225,19 +228,22 @@ impl VdsaUnit {
         self.with(|device, host| device.submit(host, request))
     }
 
-    /// Looks after what has come: answers, ended batches, events.
+    /// Looks after what has come of the physical device: answers and events.
     pub fn serve(&self) {
-        let door = self.door();
-        let has_batch = door.is_some_and(VdsaDoor::take_batch);
-        self.with(|device, host| {
-            if has_batch {
+        self.with(serve_client);
+        if let Some(door) = self.door {
+            self.start_moving(door);
+        }
+    }
+
+    /// Hands on batches that have ended, if there was word of such.
+    #[inline]
+    pub fn collect_batches(&self) {
+        if self.door.is_some_and(VdsaDoor::take_batch) {
+            self.with(|device, host| {
                 trace::record(Kind::BATCH, host.backing.guest, host.backing.vdsa, 0);
                 device.collect_batches(host);
-            }
-            serve_client(device, host);
-        });
-        if let Some(door) = door {
-            self.start_moving(door);
+            });
         }
     }
 
@@ -296,11 +302,6 @@ impl VdsaUnit {
     /// Counts what the accelerator did not finish as abandoned. It is quiet.
     pub fn close_books(&self) {
         self.with(|device, host| device.give_up(host));
-    }
-
-    fn door(&self) -> Option<&'static VdsaDoor> {
-        let number = self.inner.lock().backing.vdsa;
-        self.place.vdsas.get(number)
     }
 
     /// Shows the portals of direct queues where BAR2 is now. Where pages of devices are
@@ -623,6 +624,12 @@ impl Host for Surroundings<'_> {
     }
 
     #[inline]
+    fn write_record(&mut self, at: GuestAddr, record: &[u64; 4]) -> Result<(), NotRam> {
+        let result = self.memory.copy_record_in(GuestPhysAddr(at.0), record);
+        result.map_err(|_| NotRam)
+    }
+
+    #[inline]
     fn read_window(&self, offset: usize, into: &mut [u64]) {
         if let Some(window) = &self.backing.window {
             for (index, word) in (offset / 8..).zip(into) {
@@ -682,9 +689,8 @@ impl Host for Surroundings<'_> {
 
     #[inline]
     fn inject(&mut self, message: Message) {
-        if let Some(ipi) = self.place.message(message) {
+        if self.place.inject(message) {
             self.backing.injected += 1;
-            self.place.send(&ipi);
         }
     }
 

@@ -161,6 +161,9 @@ impl<B: Backend> VirtualCpu<B> {
 
     /// Does what others asked for, while it is not loaded.
     fn serve_requests(&mut self) {
+        if self.door.take_batches() {
+            self.guest.collect_batches();
+        }
         if self.door.take_vdsa_work() {
             self.guest.serve_vdsas();
         }

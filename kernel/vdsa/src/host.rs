@@ -209,6 +209,18 @@ pub trait Host {
     /// [`NotRam`]; nothing was written then.
     fn write_guest(&mut self, at: GuestAddr, words: &[u64]) -> Result<(), NotRam>;
 
+    /// Writes a completion record; its first word, which says that it is there, last.
+    /// `at` is a multiple of 32.
+    ///
+    /// # Errors
+    /// [`NotRam`]; nothing was written then.
+    fn write_record(&mut self, at: GuestAddr, record: &[u64; 4]) -> Result<(), NotRam> {
+        let [first, rest @ ..] = record;
+        let behind = at.0.checked_add(8).ok_or(NotRam)?;
+        self.write_guest(GuestAddr(behind), rest)?;
+        self.write_guest(at, &[*first])
+    }
+
     /// Reads words of the window. `offset` is in bytes from its base, a multiple of 8,
     /// and all words are inside.
     fn read_window(&self, offset: usize, into: &mut [u64]);

@@ -100,20 +100,40 @@ impl MsixTable {
 
     /// Raises a vector by software, whatever its permissions say. A masked one becomes
     /// pending; with MSI-X off the interrupt is lost.
+    #[inline]
     pub(crate) fn raise(&mut self, host: &mut impl Host, vector: u16) {
-        if self.is_enabled
-            && let Some(entry) = self.entry_mut(vector)
-        {
-            entry.is_pending = true;
-            self.send_pending(host, vector);
-        }
+        self.raise_unless(host, vector, |_| false);
     }
 
     /// Raises a vector by software for the completion of a descriptor. Does nothing if
     /// the guest set Ignore.
+    #[inline]
     pub(crate) fn raise_completion(&mut self, host: &mut impl Host, vector: u16) {
-        if !self.permission(vector).ignore() {
-            self.raise(host, vector);
+        self.raise_unless(host, vector, |entry| entry.permission.ignore());
+    }
+
+    #[inline]
+    fn raise_unless(
+        &mut self,
+        host: &mut impl Host,
+        vector: u16,
+        is_unwanted: impl FnOnce(&Entry) -> bool,
+    ) {
+        let is_function_masked = self.is_function_masked;
+        if !self.is_enabled {
+            return;
+        }
+        let Some(entry) = self.entry_mut(vector).filter(|entry| !is_unwanted(entry)) else {
+            return;
+        };
+        // Two that come before the guest takes one are one.
+        entry.is_pending = is_function_masked || entry.is_masked;
+        if entry.is_pending {
+            return;
+        }
+        match entry.message() {
+            Some(message) => host.inject(message),
+            None => self.lost = self.lost.saturating_add(1),
         }
     }
 

@@ -218,12 +218,12 @@ impl Submission {
     /// submissions name their PASID raise no interrupt.
     pub fn collect(&mut self, host: &mut impl Host) -> Option<Notices> {
         let HandedOn {
-            entry,
+            slot,
             notices,
             has_record_memory,
             members_left,
         } = in_flight::hand_on(&mut self.slots, &self.layout, host)?;
-        if !has_record_memory {
+        if !has_record_memory && let Some(&entry) = self.slots.get(slot) {
             let fault = Fault::new(Rule::RecordMemory, entry.words[1]);
             self.record(&entry.words, &fault, entry.origin);
         }

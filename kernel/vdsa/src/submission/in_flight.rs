@@ -8,9 +8,9 @@ use hwspec::dsa::{CompletionRecord, DescriptorWord0, Flags, Operation, Status};
 use hwspec::pci::Pasid;
 
 use super::Notices;
-use super::report::{Origin, error_record, write_record};
+use super::report::{Origin, error_record};
 use super::window::{Layout, MAX_BATCHES, MAX_DRAINS, MAX_SLOTS};
-use crate::{Host, QueueIndex};
+use crate::{GuestAddr, Host, QueueIndex};
 
 /// What a slot is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,9 +89,10 @@ impl Slots {
         }
     }
 
-    pub(super) fn release(&mut self, slot: usize) -> Option<Entry> {
+    /// Frees a slot. Its entry can still be [read](Self::get) until the slot is in use
+    /// again.
+    pub(super) const fn release(&mut self, slot: usize) {
         self.used &= !(1 << slot);
-        self.entries.get_mut(slot)?.take()
     }
 
     pub(super) const fn count(&self) -> u32 {
@@ -107,19 +108,26 @@ impl Slots {
             })
     }
 
-    fn get(&self, slot: usize) -> Option<&Entry> {
+    pub(super) fn get(&self, slot: usize) -> Option<&Entry> {
         self.entries.get(slot)?.as_ref()
     }
 
     /// The finished one that is to be handed on next, out of `slots`: the oldest.
     fn finished(&self, slots: u64, host: &impl Host) -> Option<usize> {
-        bits(self.used & slots)
-            .filter(|slot| {
-                let mut first = [0];
-                host.read_window(Layout::record_offset(*slot), &mut first);
-                first[0] & STATUS != 0
-            })
-            .min_by_key(|slot| self.get(*slot).map(|entry| entry.sequence))
+        let mut oldest = None;
+        let mut first = u64::MAX;
+        for slot in bits(self.used & slots) {
+            let mut word = [0];
+            host.read_window(Layout::record_offset(slot), &mut word);
+            if word[0] & STATUS != 0
+                && let Some(entry) = self.get(slot)
+                && entry.sequence < first
+            {
+                first = entry.sequence;
+                oldest = Some(slot);
+            }
+        }
+        oldest
     }
 
     /// Frees those that `is_gone` says the device gave up, and lets `each` see them.
@@ -129,10 +137,11 @@ impl Slots {
         mut each: impl FnMut(&Entry),
     ) {
         for slot in bits(self.used) {
-            if self.get(slot).is_some_and(&mut is_gone)
-                && let Some(entry) = self.release(slot)
+            if let Some(entry) = self.get(slot)
+                && is_gone(entry)
             {
-                each(&entry);
+                each(entry);
+                self.release(slot);
             }
         }
     }
@@ -154,7 +163,8 @@ fn bits(mut set: u64) -> impl Iterator<Item = usize> {
 
 /// What was handed on.
 pub(super) struct HandedOn {
-    pub(super) entry: Entry,
+    /// Where it was.
+    pub(super) slot: usize,
     pub(super) notices: Notices,
     /// The guest's record could be written, or it gets none.
     pub(super) has_record_memory: bool,
@@ -164,6 +174,7 @@ pub(super) struct HandedOn {
 
 /// Hands on one that the device is done with: its record goes to the guest, its slot is
 /// free again. `None` if there is none.
+#[inline]
 pub(super) fn hand_on(
     slots: &mut Slots,
     layout: &Layout,
@@ -173,9 +184,10 @@ pub(super) fn hand_on(
     // that order. Whoever sees the drain's and then looks for the others sees them too.
     let drain = slots.finished(DRAINS, host);
     let slot = slots.finished(!DRAINS, host).or(drain)?;
+    slots.release(slot);
+    let entry = slots.get(slot)?;
     let mut words = [0; 4];
     host.read_window(Layout::record_offset(slot), &mut words);
-    let entry = slots.release(slot)?;
 
     let mut record = CompletionRecord::from_words(words);
     if record.word0.status() == Status::BATCH_PAGE_FAULT {
@@ -185,37 +197,39 @@ pub(super) fn hand_on(
         record.fault_address = entry.words[2].wrapping_add(offset);
     }
     let members_done = u64::from(record.word0.bytes_completed());
+    let members_left = entry.count_members().saturating_sub(members_done);
+    let (notices, has_record_memory) = complete(entry, record, host);
     Some(HandedOn {
-        members_left: entry.count_members().saturating_sub(members_done),
-        ..complete(entry, record, host)
+        slot,
+        notices,
+        has_record_memory,
+        members_left,
     })
 }
 
-/// Record, error report and interrupt of a descriptor that completed.
-fn complete(entry: Entry, record: CompletionRecord, host: &mut impl Host) -> HandedOn {
+/// Record, error report and interrupt of a descriptor that completed, and whether the
+/// record could be written.
+#[inline]
+fn complete(entry: &Entry, record: CompletionRecord, host: &mut impl Host) -> (Notices, bool) {
     let flags: Flags = DescriptorWord0::from_bits(entry.words[0]).flags();
     let status = record.word0.status();
     let is_error = !status.is_success() && status != Status::BATCH_FAILURE;
     let has_record = flags.completion_record_address_valid();
     let is_due = has_record && (is_error || flags.request_completion_record());
-    let has_record_memory = !is_due || write_record(host, entry.words[1], record).is_ok();
-
-    let error = |code| error_record(&entry.words, code, entry.origin, 0);
-    let notices = if has_record_memory {
-        Notices {
-            interrupt: entry.vector.filter(|_| status != Status::INTERRUPT_HANDLE),
-            error: (is_error && !has_record).then(|| error(status)),
-            is_error_lost: false,
-        }
+    let address = GuestAddr(entry.words[1]);
+    let has_record_memory = !is_due || host.write_record(address, &record.words()).is_ok();
+    let error = |code| Notices::error(error_record(&entry.words, code, entry.origin, 0));
+    let mut notices = if !has_record_memory {
+        error(Status::RECORD_PAGE_FAULT)
+    } else if is_error && !has_record {
+        error(status)
     } else {
-        Notices::error(error(Status::RECORD_PAGE_FAULT))
+        Notices::default()
     };
-    HandedOn {
-        entry,
-        notices,
-        has_record_memory,
-        members_left: 0,
+    if has_record_memory && status != Status::INTERRUPT_HANDLE {
+        notices.interrupt = entry.vector;
     }
+    (notices, has_record_memory)
 }
 
 /// Whether the operation is one that takes a slot.

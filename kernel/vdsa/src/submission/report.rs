@@ -8,7 +8,7 @@ use super::check::{interrupt_handle, operation};
 use super::fault::Fault;
 use super::operations::{INTERRUPT, RECORD_VALID};
 use super::{Notices, Rule};
-use crate::{GuestAddr, Host, NotRam, QueueIndex, SoftwareErrorRecord};
+use crate::{GuestAddr, Host, QueueIndex, SoftwareErrorRecord};
 
 /// Where a descriptor came from, as SWERROR names it.
 #[derive(Clone, Copy, Debug)]
@@ -56,18 +56,6 @@ pub(super) const fn overflow_record(queue: QueueIndex) -> SoftwareErrorRecord {
         word1: SwError1::new(),
         address: 0,
     }
-}
-
-/// Writes a completion record; its first word, which says that it is there, last.
-pub(super) fn write_record(
-    host: &mut impl Host,
-    address: u64,
-    record: CompletionRecord,
-) -> Result<(), NotRam> {
-    let [first, rest @ ..] = record.words();
-    let behind = address.checked_add(8).ok_or(NotRam)?;
-    host.write_guest(GuestAddr(behind), &rest)?;
-    host.write_guest(GuestAddr(address), &[first])
 }
 
 /// What became of a report.
@@ -125,7 +113,10 @@ pub(super) fn report(
         word2: u64::from(flags.into_bits()),
         ..CompletionRecord::default()
     };
-    if write_record(host, words[1], record).is_err() {
+    if host
+        .write_record(GuestAddr(words[1]), &record.words())
+        .is_err()
+    {
         let error = error_record(words, Status::RECORD_PAGE_FAULT, origin, 0);
         return Reported {
             notices: Notices::error(error),
