@@ -186,7 +186,13 @@ pub(crate) fn ports(stage: &mut Stage) -> Verdict {
 pub(crate) fn memory(stage: &mut Stage) -> Verdict {
     let mut seen = Seen::default();
     let (mut told, mut kept, mut tried) = (0, 0, 0);
-    let devices = [stage.device.bar0().0, stage.device.bar2().0, 0xe000_0000];
+    // Its own devices, the I/O APIC among them, answer.
+    let devices = [
+        stage.device.bar0().0,
+        stage.device.bar2().0,
+        0xe000_0000,
+        0xfec0_0000,
+    ];
     let places = outside(stage);
     for place in places
         .iter()
@@ -227,7 +233,7 @@ pub(crate) fn hypercalls(stage: &mut Stage) -> Verdict {
             saw: String::from("not tried: there is no hypervisor"),
         };
     }
-    let keys = [12, 13, 63, 64, 255, 1 << 32, u64::MAX];
+    let keys = [13, 14, 63, 64, 255, 1 << 32, u64::MAX];
     let known = keys
         .iter()
         .filter(|&&key| hypercall::call(key, u64::MAX))
