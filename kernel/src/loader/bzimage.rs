@@ -14,7 +14,7 @@
 //! |---|---|
 //! | [`START_INFO`], one page | `struct boot_params` |
 //! | the page behind it | the command line |
-//! | [`acpi::TABLES`](crate::platform::acpi::TABLES) | ACPI tables, the root pointer first |
+//! | [`acpi::TABLES`] | ACPI tables, the root pointer first |
 //! | the kernel's preferred address | the kernel, and room to unpack itself |
 //! | as high in low RAM as the kernel allows | the initial file system |
 
