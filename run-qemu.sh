@@ -21,7 +21,7 @@ only if every guest finished as it should.
   --input FILE    the file that the guests work (LICENSE-APACHE)
   --config FILE   another configuration than guests/weir.toml; what it names is
                   looked for beside it (docs/configuration.md)
-  --bench         counts instructions instead: the figures of docs/figures.md
+  --bench         counts instructions instead, and shows what things cost
   --soak N        N descriptors from the guests of guests/soak/weir.toml
   --interactive   stays in the monitor when the guests have ended ('help' lists its
                   commands, 'quit' ends the machine)
