@@ -359,6 +359,6 @@ fn the_bench_counts_instructions_and_repeats() -> Result<(), Box<dyn Error>> {
     assert_eq!(one.lines, other.lines);
     // Two readings of the counter with one instruction of each between.
     one.assert_line("1 nothing                                                  3        3");
-    one.assert_line("9 batch of 64 to handler, halted");
+    one.assert_line("9 end of a batch, exit to entry");
     Ok(())
 }

@@ -149,6 +149,8 @@ fn race(stage: &mut Stage, members: usize, submit: impl Fn() -> Submission) -> V
     let record = usize::from(members > 1);
     let before = CHANGES.load(Ordering::Relaxed);
     CHANGING.store(members as u64, Ordering::Release);
+    // The other processor is at work.
+    clock::spin_until(PATIENCE, || CHANGES.load(Ordering::Relaxed) != before);
     let mut submitted = 0;
     for _ in 0..stage.effort {
         stage.target.fill(0, members * 64, UNTOUCHED);
