@@ -107,10 +107,14 @@ pub struct HeldReport {
 pub struct Held {
     /// Slots of all Interrupt Message Stores that are allocated.
     pub ims_slots: u64,
+    /// Interrupt remapping entries of all IOMMUs that are allocated.
+    pub remapping_entries: u64,
     /// Vectors of processors that are in use.
     pub vectors: u64,
     /// Host PASIDs in use.
     pub pasids: u64,
+    /// Domains of all IOMMUs.
+    pub domains: u64,
     /// Pages of memory that are free.
     pub free_pages: u64,
     /// Bytes of the heap in use.
@@ -185,6 +189,8 @@ pub struct VmReport {
     pub submitted: u64,
     /// Those whose completion Weir or the device's record showed.
     pub completed: u64,
+    /// Those that Weir handed to the device, members that it replaced included.
+    pub handed_over: u64,
     /// Completion interrupts that were injected.
     pub interrupts_injected: u64,
     /// VM exits that submissions took.

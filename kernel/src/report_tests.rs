@@ -8,8 +8,10 @@ use crate::config::plan::{BootPlan, Mode, QueuePlan, Restart, VirtualDsaPlan, Vi
 
 const HELD: Held = Held {
     ims_slots: 0,
-    vectors: 2,
+    remapping_entries: 3,
+    vectors: 3,
     pasids: 0,
+    domains: 1,
     free_pages: 254_321,
     heap_bytes: 190_464,
 };
@@ -34,6 +36,7 @@ fn report() -> Report {
         cpus: 2,
         submitted: 1290,
         completed: 1280,
+        handed_over: 1280,
         interrupts_injected: 640,
         exits_submission: 660,
         exits_completion: 640,
@@ -68,6 +71,7 @@ fn report() -> Report {
         cpus: 1,
         submitted: 3,
         completed: 0,
+        handed_over: 0,
         interrupts_injected: 0,
         exits_submission: 3,
         exits_completion: 0,

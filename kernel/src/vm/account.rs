@@ -107,8 +107,10 @@ pub fn held(host: &Host) -> Held {
     let vectors = processors.map(|cpu| host.routes.count_used(cpu) as u64);
     Held {
         ims_slots: slots.sum(),
+        remapping_entries: host.iommu.count_interrupts() as u64,
         vectors: vectors.sum(),
         pasids: host.iommu.count_pasids() as u64,
+        domains: host.iommu.count_domains() as u64,
         free_pages: frames::count_free(),
         heap_bytes: heap_use().used_bytes as u64,
     }
@@ -219,6 +221,7 @@ fn fill(report: &mut VmReport, sum: &Summary) {
     };
     report.submitted = books.submitted;
     report.completed = books.completed;
+    report.handed_over = sum.submissions.accepted + sum.submissions.members;
     report.interrupts_injected =
         sum.interrupts + sum.submissions.refused_interrupts + sum.submissions.handed_on_interrupts;
     report.exits_submission = exits(Reason::Submission);

@@ -1,5 +1,5 @@
-//! What the IOMMUs show to people. Nothing here waits: it is nothing for as long as
-//! somebody uses the unit.
+//! What the IOMMUs show to people. What begins with `try_` does not wait: it is nothing
+//! for as long as somebody uses the unit.
 
 use core::sync::atomic::Ordering;
 
@@ -58,6 +58,21 @@ impl Iommu {
     /// The device of a unit at this place; nothing within if there are not so many.
     pub fn try_device(&self, unit: UnitIndex, place: usize) -> Option<Option<DeviceUse>> {
         Some(self.unit(unit).hardware.try_lock()?.device_at(place))
+    }
+
+    /// How many interrupt remapping entries of all units are allocated. Waits for whoever
+    /// is using one.
+    pub fn count_interrupts(&self) -> usize {
+        let units = self.units.iter();
+        let used = units.map(|unit| unit.hardware.lock().interrupts().used);
+        used.sum()
+    }
+
+    /// How many domains all units have, Weir's empty ones included. Waits likewise.
+    pub fn count_domains(&self) -> usize {
+        let units = self.units.iter();
+        let counts = units.map(|unit| unit.hardware.lock().count_domains());
+        counts.sum()
     }
 
     /// Whose a host PASID is; nothing if it is nobody's.
