@@ -8,6 +8,10 @@ set -euo pipefail
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly TOP
 readonly BARE=x86_64-unknown-none
+# Where everything of a run is left, wherever cargo builds.
+readonly OUTPUT=$TOP/target/weir
+# Descriptors of a soak for each round of the adversary's attacks beside it.
+readonly SOAK_ROUND=100000
 
 usage() {
     cat <<'END'
@@ -21,33 +25,40 @@ only if every guest finished as it should.
   --input FILE    the file that the guests work (LICENSE-APACHE)
   --config FILE   another configuration than guests/weir.toml; what it names is
                   looked for beside it (docs/configuration.md)
-  --bench         counts instructions instead, and shows what things cost
-  --soak N        N descriptors from the guests of guests/soak/weir.toml
+  --bench         counts instructions instead, and prints the figures
+  --soak N        N descriptors from three guests, beside the one that attacks
   --interactive   stays in the monitor when the guests have ended ('help' lists its
                   commands, 'quit' ends the machine)
   --cpus N        processors of the box (2)
   --memory SIZE   RAM of the box (1G)
   --box OPTION    an option of emulator/labbox; several times for several
-  --timeout SEC   how long the guests may take (300; no limit with --interactive)
+  --timeout SEC   how long the guests may take (300, and longer for a soak; no limit
+                  with --interactive)
   --help          this text
+
+Exit status: 0 all is as it should be, 1 it is not, 2 the command line is wrong.
 END
 }
 
-refuse() {
-    echo "run-qemu.sh: $*" >&2
-    exit 2
-}
+say() { echo "run-qemu.sh: $*" >&2; }
+refuse() { say "$*"; exit 2; }
+fail() { say "$*"; exit 1; }
 
 input=$TOP/LICENSE-APACHE
-config=$TOP/guests/weir.toml
+config=
 mode=run
 soak=0
 interactive=no
 cpus=2
 memory=1G
-timeout=300
+timeout=
 box=()
 qemu=()
+
+choose_mode() {
+    [[ $mode == run || $mode == "$1" ]] || refuse "--bench and --soak exclude each other"
+    mode=$1
+}
 
 parse_options() {
     while [[ $# -gt 0 ]]; do
@@ -57,8 +68,8 @@ parse_options() {
             ;;&
         --input) input=$2; shift ;;
         --config) config=$2; shift ;;
-        --soak) mode=soak; soak=$2; shift ;;
-        --bench) mode=bench ;;
+        --soak) choose_mode soak; soak=$2; shift ;;
+        --bench) choose_mode bench ;;
         --interactive) interactive=yes ;;
         --cpus) cpus=$2; shift ;;
         --memory) memory=$2; shift ;;
@@ -72,90 +83,129 @@ parse_options() {
     done
 }
 
+# A whole number that shell arithmetic can take.
+is_number() { [[ $1 =~ ^[1-9][0-9]{0,8}$ ]]; }
+
 check_options() {
-    [[ -f $input ]] || refuse "there is no file '$input' to work (--input)"
-    [[ -f $config ]] || refuse "there is no configuration '$config' (--config)"
-    [[ $soak =~ ^[0-9]+$ ]] || refuse "--soak wants a number of descriptors, not '$soak'"
-    [[ $cpus =~ ^[1-9][0-9]*$ ]] || refuse "--cpus wants a number, not '$cpus'"
-    [[ $timeout =~ ^[1-9][0-9]*$ ]] || refuse "--timeout wants seconds, not '$timeout'"
+    [[ -z $config || $mode == run ]] || refuse "--$mode has a configuration of its own"
+    [[ $interactive == no || $mode == run ]] || refuse "--$mode is not --interactive"
+    [[ -f $input && -r $input ]] || refuse "there is no file '$input' to work (--input)"
+    config=${config:-$TOP/guests/weir.toml}
+    [[ -f $config && -r $config ]] || refuse "there is no configuration '$config' (--config)"
+    [[ $mode != soak ]] || is_number "$soak" ||
+        refuse "--soak wants a number of descriptors, not '$soak'"
+    is_number "$cpus" || refuse "--cpus wants a number, not '$cpus'"
+    [[ $memory =~ ^[1-9][0-9]*[MG]$ ]] || refuse "--memory wants a size like 1G, not '$memory'"
+    [[ -z $timeout ]] || is_number "$timeout" || refuse "--timeout wants seconds, not '$timeout'"
     command -v cargo >/dev/null ||
-        refuse "cargo is missing; install Rust by rustup (https://rustup.rs)"
+        fail "cargo is missing; install Rust by rustup (https://rustup.rs)"
     command -v python3 >/dev/null ||
-        refuse "python3 is missing; install it (Debian: apt-get install python3)"
+        fail "python3 is missing; install it (Debian: apt-get install python3)"
 }
 
-# Everything that is started, and the directory that it is started from.
+# ---- What is started ----
+
+# cargo and labbox say what they do, on standard error.
 build() {
-    echo "run-qemu.sh: building" >&2
-    if command -v rustup >/dev/null; then
-        (cd "$TOP" && rustup target add "$BARE" >/dev/null 2>&1) || true
-    fi
-    "$TOP/emulator/labbox" --build-only >/dev/null
-    (cd "$TOP" && cargo image --quiet && cargo guests --quiet)
+    say "building the emulated lab box, Weir and its guests"
+    "$TOP/emulator/labbox" --build-only "${box[@]}"
+    cd_top cargo image
+    cd_top cargo guests
     local target
-    target=$(cd "$TOP" && cargo metadata --no-deps --format-version 1 |
+    target=$(cd_top cargo metadata --no-deps --format-version 1 |
         python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
     images=$target/$BARE/release
-    output=$target/weir
-    mkdir -p "$output"
-    rm -f "$output/report.json"
 }
 
-choose_mode() {
+# Runs a command where cargo finds our configuration, with the toolchain that the tree
+# names; rustup fetches what is missing of it.
+cd_top() {
+    (cd "$TOP" && "$@")
+}
+
+# Puts numbers into the soak's configuration.
+write_soak_config() {
+    local each=$(((soak + 2) / 3)) rounds=$(((soak + SOAK_ROUND - 1) / SOAK_ROUND))
+    config=$OUTPUT/soak.toml
+    sed "s/@DESCRIPTORS@/$each/; s/@ROUNDS@/$rounds/" "$TOP/guests/soak/weir.toml" >"$config"
+    : "${timeout:=$((600 + soak / 200))}"
+}
+
+prepare() {
+    mkdir -p "$OUTPUT"
+    rm -f "$OUTPUT"/{report.json,console.log,qemu.log,trace,violations}
     case $mode in
     bench)
         config=$TOP/guests/bench/weir.toml
         box+=(--icount)
         ;;
-    soak) soak_config ;;
+    soak) write_soak_config ;;
     esac
-}
-
-# The soak's configuration, with the number of descriptors that each guest is to work.
-soak_config() {
-    local each=$(((soak + 2) / 3))
-    sed "s/@DESCRIPTORS@/$each/" "$TOP/guests/soak/weir.toml" >"$output/soak.toml"
-    config=$output/soak.toml
-    timeout=$((timeout + soak / 100))
-}
-
-pack() {
-    python3 "$TOP/boot/bundle" -o "$output/bundle" "$config" \
+    : "${timeout:=300}"
+    # Unless the box is to be something else, its DSA keeps a book of its own.
+    if [[ $mode != bench && " ${box[*]} " != *" --dsa "* && " ${box[*]} " != *" --no-dsa "* ]]; then
+        box+=(--dsa "trace=$OUTPUT/trace;violations=$OUTPUT/violations")
+    fi
+    python3 "$TOP/boot/bundle" -o "$OUTPUT/bundle" "$config" \
         demo="$images/guest_demo" adversary="$images/guest_adversary" \
         bench="$images/guest_bench" input="$input"
 }
 
+# ---- The box ----
+
+compose_command() {
+    command=("$TOP/emulator/labbox" --cpus "$cpus" --memory "$memory" "${box[@]}" --
+        -kernel "$images/weir" -initrd "$OUTPUT/bundle" -serial "file:$OUTPUT/report.json")
+    [[ $interactive == no ]] || command+=(-append "interactive=on")
+    command+=("${qemu[@]}")
+}
+
+boot_interactive() {
+    say "type 'help' for the monitor's commands, and 'quit' to end the machine"
+    "${command[@]}" 2>"$OUTPUT/qemu.log" || fail "the box ended badly; see $OUTPUT/qemu.log"
+}
+
+# Shows the console, until the machine is off. Weir that cannot run halts with its
+# reason on the screen, as it does where no script looks at it.
 boot() {
-    local words=()
-    [[ $interactive == no ]] || words=(-append "interactive=on")
-    local command=("$TOP/emulator/labbox" --cpus "$cpus" --memory "$memory" "${box[@]}" --
-        -kernel "$images/weir" -initrd "$output/bundle" "${words[@]}"
-        -serial "file:$output/report.json" "${qemu[@]}")
-    if [[ $interactive == yes ]]; then
-        "${command[@]}" || true
-        return
-    fi
-    # Weir that refuses to run halts with its reason on the screen, as it does on a
-    # machine without a script to look at it.
-    timeout --foreground "$timeout" "${command[@]}" </dev/null 2>"$output/qemu.log" |
-        tee "$output/console.log" |
-        while IFS= read -r line; do
-            printf '%s\n' "$line"
-            if [[ $line == "weir: cannot run here:"* || $line == "weir: panicked"* ]]; then
-                pkill -P $$ -f "$output/bundle" || true
-            fi
-        done || true
+    local machine console line status=0 has_panicked=no
+    exec {console}< <(exec timeout "$timeout" "${command[@]}" </dev/null 2>"$OUTPUT/qemu.log")
+    machine=$!
+    trap 'kill "$machine" 2>/dev/null || true' EXIT
+    while IFS= read -r line <&"$console" || [[ -n $line ]]; do
+        line=${line%$'\r'}
+        printf '%s\n' "$line" >>"$OUTPUT/console.log"
+        printf '%s\n' "$line"
+        # A panic's reason is in the line behind.
+        if [[ $has_panicked == yes || $line == "weir: cannot run here: "* ]]; then
+            kill "$machine"
+            break
+        fi
+        [[ $line != "weir: panicked "* ]] || has_panicked=yes
+    done
+    wait "$machine" || status=$?
+    trap - EXIT
+    case $status in
+    0 | 143) ;;
+    124) fail "the guests had not ended after $timeout s (--timeout); the console is in $OUTPUT/console.log" ;;
+    *) fail "QEMU ended with status $status: $(tail -n 1 "$OUTPUT/qemu.log")" ;;
+    esac
 }
 
 main() {
-    local images output
+    local images
+    local -a command
     parse_options "$@"
     check_options
     build
-    choose_mode
-    pack
+    prepare
+    compose_command
+    if [[ $interactive == yes ]]; then
+        boot_interactive
+        exit 0
+    fi
     boot
-    exec python3 "$TOP/boot/judge" "$output" "$input" "$mode"
+    exec python3 "$TOP/boot/judge" "$OUTPUT" "$config" "$input" "$images/weir" "$mode"
 }
 
 main "$@"
