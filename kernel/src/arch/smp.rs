@@ -19,7 +19,7 @@ use x86_64::registers::control::{Cr0, Cr4Flags};
 use x86_64::registers::model_specific::EferFlags;
 
 use super::percpu::{self, Cpu};
-use super::trap::WAKE_VECTOR;
+use super::trap::{self, WAKE_VECTOR};
 use super::{apic, clock};
 use crate::mm::{self, OutOfMemory, PAGE_SIZE, address_space, direct_map};
 use crate::refusal::Refusal;
@@ -271,9 +271,7 @@ pub fn idle() -> ! {
         let call = cpu.call.lock().take();
         match call {
             Some(call) => call(),
-            // An interrupt that comes between the two instructions waits until
-            // the second.
-            None => interrupts::enable_and_hlt(),
+            None => trap::wait(),
         }
     }
 }

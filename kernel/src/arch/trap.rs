@@ -64,14 +64,14 @@ const _: () = assert!(offset_of!(Frame, vector) == 15 * 8);
 global_asm!(
     r#"
     .pushsection .text.trap, "ax", @progbits
-    /* 256 entries of 16 bytes. Vectors without an error code push 0 for it. */
+    /* 256 entries of 16 bytes. Exceptions without an error code push 0 for it. */
     .balign 16
     .global trap_entries
     trap_entries:
     .set vector, 0
     .rept 256
         .balign 16
-        .if vector <> 8 && (vector < 10 || vector > 14) && vector <> 17 && vector <> 21 && vector <> 29 && vector <> 30
+        .if vector < 32 && vector <> 8 && (vector < 10 || vector > 14) && vector <> 17 && vector <> 21 && vector <> 29 && vector <> 30
             .byte 0x6a, 0               /* push 0 */
         .endif
         .byte 0x68                      /* push vector */
@@ -84,32 +84,13 @@ global_asm!(
         .set vector, vector + 1
     .endr
 
-    /* Only what a function may change is saved: this is on the way of every
-       completion. */
+    /* Interrupts come only where the code around them has nothing in the registers that
+       a function may change: this is on the way of every completion. */
     interrupt_entry:
-        push rax
-        mov rax, [rsp + 8]
-        push rcx
-        push rdx
-        push rsi
-        push rdi
-        push r8
-        push r9
-        push r10
-        push r11
-        mov rdi, rax
+        mov rdi, [rsp]
         cld
         call {interrupt}
-        pop r11
-        pop r10
-        pop r9
-        pop r8
-        pop rdi
-        pop rsi
-        pop rdx
-        pop rcx
-        pop rax
-        add rsp, 16
+        add rsp, 8
         iretq
 
     exception_entry:
@@ -239,12 +220,32 @@ pub fn count_unexpected() -> u32 {
     UNEXPECTED.load(Ordering::Relaxed)
 }
 
+/// Lets interrupts in between the instructions `$instruction`, which must be the only such
+/// places: [`interrupt_entry`](self) saves no registers, so that whatever a function may
+/// change is given up here.
+macro_rules! let_in {
+    ($($instruction:literal),*) => {
+        asm!(
+            $($instruction),*,
+            out("rax") _, out("rcx") _, out("rdx") _, out("rsi") _, out("rdi") _,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        )
+    };
+}
+
 /// Takes the interrupts that are pending on this processor, and no others.
 #[inline]
 pub fn take_pending() {
     // SAFETY: handlers run as if they had been called here. STI holds interrupts
     // back for one more instruction, so there must be one before CLI.
-    unsafe { asm!("sti", "nop", "cli", options(nostack)) };
+    unsafe { let_in!("sti", "nop", "cli") };
+}
+
+/// Halts this processor until an interrupt comes, and takes it. One that has come already,
+/// or comes between the two instructions, waits until the second.
+pub fn wait() {
+    // SAFETY: as above.
+    unsafe { let_in!("sti", "hlt", "cli") };
 }
 
 /// Called by the entry code for vectors from 32 on.

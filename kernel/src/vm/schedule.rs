@@ -9,7 +9,6 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use spin::{Mutex, Once};
-use x86_64::instructions::interrupts;
 
 use crate::arch::percpu::{self, PerCpu};
 use crate::arch::{clock, trap};
@@ -216,9 +215,7 @@ fn idle<B: Backend>(
         None => clock::stop_timer(),
     }
     if processor.arrivals.lock().is_empty() {
-        // Interrupts are off until the second of the two instructions: what came since
-        // `choose` looked wakes this one.
-        interrupts::enable_and_hlt();
-        interrupts::disable();
+        // What came since `choose` looked wakes this one.
+        trap::wait();
     }
 }
