@@ -17,6 +17,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 const MEMBERS: usize = 64;
 /// Bytes of a copy: little work, since it is not the device that is measured.
 const COPIED: u32 = 64;
+/// Bytes of a copy that ends only when its submission has been measured.
+const COPIED_FOR_LONG: u32 = 0x1_0000;
+/// An interrupt that comes after fewer readings may have been there before.
+const FEW_READINGS: u32 = 8;
 /// How often the second processor is interrupted.
 const TIMES_ON_SECOND: u64 = 4;
 /// Nothing has come to the second processor.
@@ -57,7 +61,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(times: u64) -> Self {
-        let bytes = MEMBERS * 64;
+        let bytes = COPIED_FOR_LONG as usize;
         let buffers = [Buffer::new(bytes), Buffer::new(bytes)];
         let mut batch = Batch::new(MEMBERS);
         for index in 0..MEMBERS {
@@ -119,6 +123,13 @@ impl Bench {
         copy.record(self.records.address(0))
     }
 
+    /// A copy with a record and an interrupt, which does not come before the processor
+    /// waits for it.
+    fn long_copy(&self, queue: &Queue) -> Work {
+        let copy = self.copy(queue, queue.instruction);
+        copy.size(COPIED_FOR_LONG).interrupt(queue.handle)
+    }
+
     /// One submission, and then enough time for the device.
     pub(crate) fn submission(
         &self,
@@ -143,7 +154,7 @@ impl Bench {
         let by = queue.instruction;
         let costs = self.repeat(14, || {
             let before = interrupts::count(queue.vector);
-            let work = self.copy(queue, by).interrupt(queue.handle);
+            let work = self.long_copy(queue);
             let (_, cost) = cost::of_submission(queue.portal, &work.words(), by);
             let is_done = || interrupts::count(queue.vector) != before;
             if interrupts::run_until(LIMIT, is_done) {
@@ -175,8 +186,7 @@ impl Bench {
     pub(crate) fn interrupts(&self, queue: &Queue) -> Result<(Cost, Cost, Cost), &'static str> {
         let arrivals = |id, is_halted| {
             self.repeat(id, || {
-                let work = self.copy(queue, queue.instruction);
-                self.arrival(queue, &work.interrupt(queue.handle), is_halted)
+                self.arrival(queue, &self.long_copy(queue), is_halted)
             })
         };
         let running = arrivals(8, false)?;
@@ -221,10 +231,9 @@ impl Bench {
         let mut costs = Vec::new();
         for _ in 0..TIMES_ON_SECOND {
             ON_SECOND.store(NOTHING, Ordering::SeqCst);
-            let work = self.copy(queue, queue.instruction);
             queue
                 .portal
-                .submit(&work.interrupt(queue.handle), queue.instruction);
+                .submit(&self.long_copy(queue), queue.instruction);
             let came = || ON_SECOND.load(Ordering::SeqCst) != NOTHING;
             if !interrupts::wait_until(LIMIT, came) {
                 return Err("no interrupt of the second processor");
@@ -242,7 +251,13 @@ impl Bench {
     ) -> Result<Arrival, &'static str> {
         let words = work.words();
         let arrival = cost::of_interrupt(queue.portal, &words, queue.instruction, is_halted);
-        arrival.ok_or("no interrupt")
+        match arrival {
+            None => Err("no interrupt"),
+            Some(arrival) if !is_halted && arrival.readings < FEW_READINGS => {
+                Err("an interrupt that came before it was waited for")
+            }
+            Some(arrival) => Ok(arrival),
+        }
     }
 
     fn fits(&self, queue: &Queue) -> Result<(), &'static str> {

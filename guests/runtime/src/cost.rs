@@ -136,6 +136,9 @@ pub struct Arrival {
     pub to_handler: u32,
     /// Of these what is not the guest's own: from VM exit to VM entry.
     pub outside: u32,
+    /// How often the spinning processor had looked at the counter. Nearly never: then the
+    /// interrupt was there before, and something else was measured.
+    pub readings: u32,
 }
 
 /// An interrupt as the code above saw it.
@@ -146,6 +149,8 @@ struct Came {
     here: u32,
     /// Where the processor was.
     at: u64,
+    /// Readings while it spun.
+    readings: u32,
 }
 
 /// Waits for an interrupt of a device, spinning or halted, and tells the APIC that it has
@@ -156,19 +161,24 @@ fn wait(is_halted: bool) -> Option<Came> {
     } else {
         &raw const cost_spin
     };
-    let (last, here, at): (u32, u32, u64);
+    let (last, here, at, left): (u32, u32, u64, u32);
     // SAFETY: the code above: it changes these registers and flags alone, and comes back
     // with interrupts off, as they are here.
     unsafe {
         asm!("call {code}", code = in(reg) code,
-            inout("edi") SPINS => _, out("eax") _, out("edx") _,
+            inout("edi") SPINS => left, out("eax") _, out("edx") _,
             out("r8d") last, out("r9d") here, out("r10") _, out("r11") at);
     }
     if at == 0 {
         return None;
     }
     apic::end_of_interrupt();
-    Some(Came { last, here, at })
+    Some(Came {
+        last,
+        here,
+        at,
+        readings: SPINS - left,
+    })
 }
 
 impl Came {
@@ -188,6 +198,7 @@ impl Came {
             from_submission: self.here.wrapping_sub(start),
             to_handler,
             outside: to_handler.saturating_sub(1 + own),
+            readings: self.readings,
         }
     }
 }
