@@ -33,8 +33,6 @@ impl Kind {
     pub const COMMAND: Self = Self(4);
     /// A virtual command ended: its error code.
     pub const ANSWER: Self = Self(5);
-    /// A batch of Weir's own has ended.
-    pub const BATCH: Self = Self(6);
     /// A guest began.
     pub const START: Self = Self(7);
     /// A guest ended.
@@ -53,7 +51,6 @@ impl Kind {
             Self::REFUSAL => "refusal",
             Self::COMMAND => "command",
             Self::ANSWER => "answer",
-            Self::BATCH => "batch",
             Self::START => "start",
             Self::END => "end",
             Self::FAULT => "fault",

@@ -40,6 +40,16 @@ pub trait DmaPages {
     /// If there is no such word.
     fn read_word(&self, index: usize) -> u64;
 
+    /// The words from `first` on, in order.
+    ///
+    /// # Panics
+    /// If they do not exist.
+    fn read_words(&self, first: usize, into: &mut [u64]) {
+        for (index, word) in (first..).zip(into) {
+            *word = self.read_word(index);
+        }
+    }
+
     /// Sets word `index`.
     ///
     /// # Panics
@@ -127,6 +137,17 @@ impl<O> MappedPages<O> {
         pages
     }
 
+    /// Whether so many words exist.
+    #[inline]
+    fn check(&self, first: usize, count: usize) {
+        assert!(
+            first <= self.len_words && count <= self.len_words - first,
+            "{count} words at {first} of {}",
+            self.len_words
+        );
+    }
+
+    #[inline]
     fn pointer(&self, index: usize) -> NonNull<u64> {
         assert!(index < self.len_words, "word {index} of {}", self.len_words);
         // SAFETY: the index is in the pages, which are one mapped object.
@@ -159,16 +180,22 @@ impl<O> DmaPages for MappedPages<O> {
     }
 
     #[inline]
+    fn read_words(&self, first: usize, into: &mut [u64]) {
+        self.check(first, into.len());
+        for (index, word) in (first..).zip(into) {
+            // SAFETY: the index is in the pages, which are one mapped object.
+            let place = unsafe { self.base.add(index) };
+            // SAFETY: as in `read_word`.
+            *word = unsafe { place.read_volatile() };
+            fence(Ordering::Acquire);
+        }
+    }
+
+    #[inline]
     fn write_words(&mut self, first: usize, words: &[u64]) {
         /// So many are written between two comparisons: a descriptor.
         const AT_ONCE: usize = 8;
-        let end = first.checked_add(words.len());
-        assert!(
-            end.is_some_and(|end| end <= self.len_words),
-            "{} words at {first} of {}",
-            words.len(),
-            self.len_words
-        );
+        self.check(first, words.len());
         // SAFETY: the index is in the pages, or just behind them if there is no word.
         let mut place = unsafe { self.base.add(first) };
         let mut write = |word| {
@@ -273,13 +300,20 @@ mod tests {
         let mut pages = pages(());
         let words: Vec<u64> = (1..=21).collect();
         pages.write_words(3, &words);
-        let read: Vec<u64> = (2..25).map(|index| pages.read_word(index)).collect();
+        let mut read = [!0; 23];
+        pages.read_words(2, &mut read);
         assert_eq!(read.first(), Some(&0));
         assert_eq!(read.get(1..22), Some(&words[..]));
         assert_eq!(read.last(), Some(&0));
         pages.write_words(2 * PAGE_WORDS - 8, &words[..8]);
         pages.write_words(2 * PAGE_WORDS, &[]);
         assert_eq!(pages.read_word(2 * PAGE_WORDS - 1), 8);
+    }
+
+    #[test]
+    #[should_panic(expected = "5 words at 1020 of 1024")]
+    fn many_words_beyond_the_end_are_not_read() {
+        pages(()).read_words(2 * PAGE_WORDS - 4, &mut [0; 5]);
     }
 
     #[test]

@@ -133,6 +133,12 @@ impl<F: Function> PciBus<F> {
             .map(|(address, function)| (*address, function))
     }
 
+    /// The function of this number, in the order in which they were added.
+    #[inline]
+    pub fn nth(&self, index: usize) -> Option<&F> {
+        self.functions.get(index).map(|(_, function)| function)
+    }
+
     /// The function at `address`.
     pub fn function(&self, address: SourceId) -> Option<&F> {
         let index = self.index(address)?;

@@ -79,11 +79,9 @@ impl<B: Backend> Context<'_, B> {
             return;
         }
         self.apic.accept(&self.door.pending, vector);
+        // Nothing that is pending may come before this one has ended: it was the highest.
+        // What another processor adds now makes this one leave the guest again.
         vcpu.inject(Event::Interrupt(vector));
-        // One of a higher priority may be let in before this one has ended.
-        if self.apic.highest(&self.door.pending, priority).is_some() {
-            vcpu.request_interrupt_window();
-        }
     }
 
     /// The guest lowers its task priority without being left: it is to be left when it
@@ -172,8 +170,9 @@ impl<B: Backend> Context<'_, B> {
     /// The virtual DSAs are looked after at once. All else that can be asked for is done
     /// while the virtual processor is not loaded.
     fn requested(&mut self) -> Next {
-        if self.door.take_batches() {
-            self.guest.collect_batches();
+        let batches = self.door.take_batches();
+        if batches != 0 {
+            self.guest.collect_batches(batches);
         }
         if self.door.take_vdsa_work() {
             self.guest.serve_vdsas();

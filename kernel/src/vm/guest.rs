@@ -242,11 +242,15 @@ impl<B: Backend> Guest<B> {
         drop(parked);
     }
 
-    /// Hands on the batches of its virtual DSAs that have ended.
+    /// Hands on the batches that have ended of the virtual DSAs that have their bits set.
     #[inline]
-    pub(super) fn collect_batches(&self) {
-        for (_, unit) in self.bus.functions() {
-            unit.collect_batches();
+    pub(super) fn collect_batches(&self, mut vdsas: u8) {
+        while vdsas != 0 {
+            let index = vdsas.trailing_zeros();
+            vdsas &= vdsas - 1;
+            if let Some(unit) = self.bus.nth(index as usize) {
+                unit.collect_batches();
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! An interrupt that names (guest, vDSA, virtual vector) costs two looks into tables:
 //! [`Line::route`] says which virtual processor gets which vector.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use crate::arch::{percpu, smp};
 use crate::platform::local_apic::{Delivery, Ipi, Pending, message};
@@ -43,10 +43,9 @@ pub struct Place {
 
 /// The virtual DSAs are to be looked after: something of the physical one has come.
 const VDSA_WORK: u8 = 1 << 0;
-/// Batches of the virtual DSAs have ended.
-const BATCHES: u8 = 1 << 1;
 /// It is to leave its processor for good.
-const LEAVE: u8 = 1 << 2;
+const LEAVE: u8 = 1 << 1;
+const _: () = assert!(MAX_VDSAS == 8, "a bit for each");
 
 /// The way to one virtual processor.
 #[derive(Debug)]
@@ -59,6 +58,8 @@ pub struct VcpuDoor {
     pub completions: Counter,
     /// What it was asked for: a bit for each.
     requests: AtomicU8,
+    /// Virtual DSAs of which a batch of Weir's own has ended: a bit for each.
+    batches: AtomicU8,
     /// The processor that it belongs to.
     processor: AtomicUsize,
 }
@@ -70,6 +71,7 @@ impl VcpuDoor {
             exits: Exits::new(),
             completions: Counter::new(),
             requests: AtomicU8::new(0),
+            batches: AtomicU8::new(0),
             processor: AtomicUsize::new(0),
         }
     }
@@ -80,6 +82,7 @@ impl VcpuDoor {
         self.exits.clear();
         self.completions.set(0);
         self.requests.store(0, Ordering::SeqCst);
+        self.batches.store(0, Ordering::SeqCst);
         self.processor.store(processor, Ordering::SeqCst);
     }
 
@@ -108,7 +111,8 @@ impl VcpuDoor {
     /// Whether there is something to do between two turns.
     #[inline]
     pub fn has_requests(&self) -> bool {
-        self.pending.has_signals() || self.requests.load(Ordering::Relaxed) != 0
+        let requests = self.requests.load(Ordering::Relaxed) | self.batches.load(Ordering::Relaxed);
+        requests != 0 || self.pending.has_signals()
     }
 
     #[inline]
@@ -124,16 +128,22 @@ impl VcpuDoor {
             && self.requests.fetch_and(!request, Ordering::AcqRel) & request != 0
     }
 
-    /// Asks it to hand on batches that have ended.
+    /// Asks it to hand on batches of virtual DSA `vdsa` that have ended.
     #[inline]
-    pub fn ask_to_collect_batches(&self) {
-        self.ask(BATCHES);
+    pub fn ask_to_collect_batches(&self, vdsa: usize) {
+        self.batches
+            .fetch_or(1 << (vdsa % MAX_VDSAS), Ordering::AcqRel);
+        self.wake();
     }
 
-    /// Whether it was asked to hand on batches, since this was asked last.
+    /// Of which virtual DSAs it was asked to hand on batches since this was asked last: a
+    /// bit for each.
     #[inline]
-    pub fn take_batches(&self) -> bool {
-        self.take(BATCHES)
+    pub fn take_batches(&self) -> u8 {
+        match self.batches.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.batches.swap(0, Ordering::AcqRel),
+        }
     }
 
     /// Asks it to look after the virtual DSAs.
@@ -165,8 +175,6 @@ pub struct VdsaDoor {
     /// Its interrupt lines, by virtual vector. The first is not used: vector 0 is raised
     /// by software.
     pub lines: [Line; MAX_VECTORS],
-    /// A batch of Weir's own has ended.
-    has_batch: AtomicBool,
     /// A bit for each virtual vector that is to get another slot.
     to_move: AtomicU32,
 }
@@ -175,7 +183,6 @@ impl VdsaDoor {
     const fn new() -> Self {
         Self {
             lines: [const { Line::new() }; MAX_VECTORS],
-            has_batch: AtomicBool::new(false),
             to_move: AtomicU32::new(0),
         }
     }
@@ -202,14 +209,8 @@ impl VdsaDoor {
         u8::try_from(asked.trailing_zeros()).ok()
     }
 
-    /// Whether a batch has ended since this was asked last.
-    pub fn take_batch(&self) -> bool {
-        self.has_batch.swap(false, Ordering::AcqRel)
-    }
-
     /// Begins anew.
     pub fn open(&self) {
-        self.has_batch.store(false, Ordering::SeqCst);
         self.to_move.store(0, Ordering::SeqCst);
         for line in &self.lines {
             line.connect(None);
@@ -301,11 +302,8 @@ impl Place {
     /// after it.
     #[inline]
     pub fn batch_ended(&self, vdsa: usize) {
-        if let Some(vdsa) = self.vdsas.get(vdsa) {
-            vdsa.has_batch.store(true, Ordering::Release);
-        }
         let [first, ..] = &self.vcpus;
-        first.ask_to_collect_batches();
+        first.ask_to_collect_batches(vdsa);
     }
 
     /// Asks for another slot for virtual vector `vector` of all virtual DSAs: handles are

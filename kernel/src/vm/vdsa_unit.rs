@@ -236,15 +236,10 @@ impl VdsaUnit {
         }
     }
 
-    /// Hands on batches that have ended, if there was word of such.
+    /// Hands on batches that have ended.
     #[inline]
     pub fn collect_batches(&self) {
-        if self.door.is_some_and(VdsaDoor::take_batch) {
-            self.with(|device, host| {
-                trace::record(Kind::BATCH, host.backing.guest, host.backing.vdsa, 0);
-                device.collect_batches(host);
-            });
-        }
+        self.with(|device, host| device.collect_batches(host));
     }
 
     /// Whether the accelerator has nothing to do for the guest any more, and the guest no
@@ -632,9 +627,7 @@ impl Host for Surroundings<'_> {
     #[inline]
     fn read_window(&self, offset: usize, into: &mut [u64]) {
         if let Some(window) = &self.backing.window {
-            for (index, word) in (offset / 8..).zip(into) {
-                *word = window.read_word(index);
-            }
+            window.read_words(offset / 8, into);
         }
     }
 

@@ -161,8 +161,9 @@ impl<B: Backend> VirtualCpu<B> {
 
     /// Does what others asked for, while it is not loaded.
     fn serve_requests(&mut self) {
-        if self.door.take_batches() {
-            self.guest.collect_batches();
+        let batches = self.door.take_batches();
+        if batches != 0 {
+            self.guest.collect_batches(batches);
         }
         if self.door.take_vdsa_work() {
             self.guest.serve_vdsas();

@@ -133,13 +133,19 @@ impl VirtualDsa {
 
     /// Hands finished batches on to the guest: after the interrupt of a batch handle, and
     /// from time to time while [some are in flight](Self::batches_in_flight).
+    #[inline]
     pub fn collect_batches(&mut self, host: &mut impl Host) {
         // What a halt or a reset gave up is not the guest's any more.
         if self.physical.is_stopping() || self.state == DeviceState::Halted {
             return;
         }
-        while let Some(notices) = self.submission.collect(host) {
-            self.notify(host, notices);
+        while let Some(handed_on) = self.submission.hand_on(host) {
+            if handed_on.error.is_some() {
+                let notices = self.submission.notices(&handed_on);
+                self.notify(host, notices);
+            } else if let Some(vector) = handed_on.interrupt {
+                self.msix.raise_completion(host, vector);
+            }
         }
     }
 
@@ -165,12 +171,20 @@ impl VirtualDsa {
         self.submission.counters()
     }
 
-    fn notify(&mut self, host: &mut impl Host, notices: Notices) {
+    #[cold]
+    fn notify_of_error(&mut self, host: &mut impl Host, notices: &Notices) {
         if let Some(error) = notices.error {
             self.record_error(host, error);
         }
         if notices.is_error_lost {
             self.software_error.set_overflow();
+        }
+    }
+
+    #[inline]
+    fn notify(&mut self, host: &mut impl Host, notices: Notices) {
+        if notices.error.is_some() || notices.is_error_lost {
+            self.notify_of_error(host, &notices);
         }
         if let Some(vector) = notices.interrupt {
             self.msix.raise_completion(host, vector);

@@ -45,7 +45,7 @@ use crate::{
 use batch::{Fate, Watched};
 use check::{Limits, check, check_handle, interrupt_handle, operation};
 use fault::Fault;
-use in_flight::{Entry, HandedOn, Kind, Slots};
+use in_flight::{Entry, Kind, Slots};
 use operations::INTERRUPT;
 use rate::Rate;
 use report::{Origin, overflow_record, report};
@@ -208,29 +208,6 @@ impl Submission {
         }
         self.counters.submitted += 1;
         self.not_taken(request.kind, Notices::default()).0
-    }
-
-    /// Hands one batch or drain that the device is done with on to the guest. To be
-    /// called until there is none: after the interrupt of a batch handle, after an error
-    /// of one of the queues, when a drain or an abort of a queue is done and before the
-    /// guest hears of that, and from time to time while
-    /// [some are in flight](Self::in_flight), since batches of a queue whose
-    /// submissions name their PASID raise no interrupt.
-    pub fn collect(&mut self, host: &mut impl Host) -> Option<Notices> {
-        let HandedOn {
-            slot,
-            notices,
-            has_record_memory,
-            members_left,
-        } = in_flight::hand_on(&mut self.slots, &self.layout, host)?;
-        if !has_record_memory && let Some(&entry) = self.slots.get(slot) {
-            let fault = Fault::new(Rule::RecordMemory, entry.words[1]);
-            self.record(&entry.words, &fault, entry.origin);
-        }
-        self.counters.handed_on += 1;
-        self.counters.members_abandoned += members_left;
-        self.counters.handed_on_interrupts += u64::from(notices.interrupt.is_some());
-        Some(notices)
     }
 
     /// How many batches and drains are in flight.

@@ -59,7 +59,6 @@ impl fmt::Display for Row<'_> {
             Kind::COMMAND => write!(f, "vDSA {index}, command {value:#04x}"),
             Kind::ANSWER if value == 0 => write!(f, "vDSA {index}, done"),
             Kind::ANSWER => write!(f, "vDSA {index}, failed"),
-            Kind::BATCH => write!(f, "vDSA {index}"),
             Kind::START => write!(f, "for the {value}. time"),
             Kind::DEVICE_ERROR => write!(f, "vDSA {index}, code {value:#04x}"),
             Kind::HALT => {

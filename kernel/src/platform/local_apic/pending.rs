@@ -161,13 +161,10 @@ impl Pending {
 
     #[inline]
     fn place(&self, vector: u8) -> (&AtomicU64, u64) {
-        let [a, b, c, d] = &self.requests;
-        let word = match vector >> 6 {
-            0 => a,
-            1 => b,
-            2 => c,
-            _ => d,
-        };
+        let [first, ..] = &self.requests;
+        // There are four.
+        let word = self.requests.get(usize::from(vector >> 6));
+        let word = word.unwrap_or(first);
         (word, 1 << (vector & 63))
     }
 }

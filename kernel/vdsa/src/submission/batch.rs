@@ -15,7 +15,8 @@ use super::{Notices, Rule, Submission, TRUSTED};
 use crate::{GuestAddr, Host};
 
 /// Members that are copied at a time.
-const CHUNK: usize = 8;
+const CHUNK: usize = CHUNK_POSITIONS as usize;
+const CHUNK_POSITIONS: u16 = 32;
 /// Words of a descriptor.
 const WORDS: usize = DESCRIPTOR / 8;
 
@@ -141,10 +142,10 @@ impl Submission {
             };
             host.read_guest(GuestAddr(address), words)
                 .map_err(unreadable)?;
-            for member in words.as_chunks_mut::<WORDS>().0 {
+            for (index, member) in (0..).zip(words.as_chunks_mut::<WORDS>().0) {
                 if let Err(rule) = check::<true>(member, limits) {
                     let origin = Origin {
-                        member: Some(position),
+                        member: Some(position.wrapping_add(index)),
                         ..batch.origin
                     };
                     self.replace(member, rule, origin, limits, notices);
@@ -153,8 +154,9 @@ impl Submission {
                     // it gets neither.
                     member[0] &= !TRUSTED;
                 }
-                position = position.wrapping_add(1);
             }
+            // No list is longer than 1,024.
+            position = position.wrapping_add(CHUNK_POSITIONS);
             host.write_window(offset, words);
             address = address.wrapping_add((members * DESCRIPTOR) as u64);
             offset += members * DESCRIPTOR;

@@ -7,9 +7,10 @@
 use hwspec::dsa::{CompletionRecord, DescriptorWord0, Flags, Operation, Status};
 use hwspec::pci::Pasid;
 
-use super::Notices;
+use super::fault::Fault;
 use super::report::{Origin, error_record};
 use super::window::{Layout, MAX_BATCHES, MAX_DRAINS, MAX_SLOTS};
+use super::{Notices, Rule, Submission};
 use crate::{GuestAddr, Host, QueueIndex};
 
 /// What a slot is for.
@@ -112,8 +113,36 @@ impl Slots {
         self.entries.get(slot)?.as_ref()
     }
 
-    /// The finished one that is to be handed on next, out of `slots`: the oldest.
-    fn finished(&self, slots: u64, host: &impl Host) -> Option<usize> {
+    /// The one that is to be handed on next, with its record, if any is finished.
+    #[inline]
+    fn next_finished(&self, host: &impl Host) -> Option<(usize, [u64; 4])> {
+        let used = self.used;
+        // Nearly always it is the only one.
+        let slot = if used & used.wrapping_sub(1) == 0 {
+            if used == 0 {
+                return None;
+            }
+            used.trailing_zeros() as usize
+        } else {
+            self.first_finished(host)?
+        };
+        let mut record = [0; 4];
+        host.read_window(Layout::record_offset(slot), &mut record);
+        (record[0] & STATUS != 0).then_some((slot, record))
+    }
+
+    /// Out of several the one that is to be handed on next.
+    #[inline(never)]
+    fn first_finished(&self, host: &impl Host) -> Option<usize> {
+        // A drain is done when what it waited for is done, and the device writes records
+        // in that order. Whoever sees the drain's and then looks for the others sees them
+        // too.
+        let drain = self.oldest_finished(DRAINS, host);
+        self.oldest_finished(!DRAINS, host).or(drain)
+    }
+
+    /// The oldest of `slots` that is finished.
+    fn oldest_finished(&self, slots: u64, host: &impl Host) -> Option<usize> {
         let mut oldest = None;
         let mut first = u64::MAX;
         for slot in bits(self.used & slots) {
@@ -162,35 +191,30 @@ fn bits(mut set: u64) -> impl Iterator<Item = usize> {
 }
 
 /// What was handed on.
-pub(super) struct HandedOn {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HandedOn {
     /// Where it was.
-    pub(super) slot: usize,
-    pub(super) notices: Notices,
+    slot: usize,
+    /// The virtual vector to be raised.
+    pub(crate) interrupt: Option<u16>,
+    /// What SWERROR is to say.
+    pub(crate) error: Option<Status>,
     /// The guest's record could be written, or it gets none.
-    pub(super) has_record_memory: bool,
+    has_record_memory: bool,
     /// Members that the device did not come to.
-    pub(super) members_left: u64,
+    members_left: u64,
 }
 
 /// Hands on one that the device is done with: its record goes to the guest, its slot is
 /// free again. `None` if there is none.
 #[inline]
-pub(super) fn hand_on(
-    slots: &mut Slots,
-    layout: &Layout,
-    host: &mut impl Host,
-) -> Option<HandedOn> {
-    // A drain is done when what it waited for is done, and the device writes records in
-    // that order. Whoever sees the drain's and then looks for the others sees them too.
-    let drain = slots.finished(DRAINS, host);
-    let slot = slots.finished(!DRAINS, host).or(drain)?;
+fn hand_on(slots: &mut Slots, layout: &Layout, host: &mut impl Host) -> Option<HandedOn> {
+    let (slot, words) = slots.next_finished(host)?;
     slots.release(slot);
     let entry = slots.get(slot)?;
-    let mut words = [0; 4];
-    host.read_window(Layout::record_offset(slot), &mut words);
-
     let mut record = CompletionRecord::from_words(words);
-    if record.word0.status() == Status::BATCH_PAGE_FAULT {
+    let status = record.word0.status();
+    if status == Status::BATCH_PAGE_FAULT {
         // The list that faults is the guest's, as far as the guest knows.
         let list = layout.address(layout.list_offset(slot));
         let offset = record.fault_address.wrapping_sub(list);
@@ -198,38 +222,76 @@ pub(super) fn hand_on(
     }
     let members_done = u64::from(record.word0.bytes_completed());
     let members_left = entry.count_members().saturating_sub(members_done);
-    let (notices, has_record_memory) = complete(entry, record, host);
-    Some(HandedOn {
-        slot,
-        notices,
-        has_record_memory,
-        members_left,
-    })
-}
 
-/// Record, error report and interrupt of a descriptor that completed, and whether the
-/// record could be written.
-#[inline]
-fn complete(entry: &Entry, record: CompletionRecord, host: &mut impl Host) -> (Notices, bool) {
     let flags: Flags = DescriptorWord0::from_bits(entry.words[0]).flags();
-    let status = record.word0.status();
     let is_error = !status.is_success() && status != Status::BATCH_FAILURE;
     let has_record = flags.completion_record_address_valid();
     let is_due = has_record && (is_error || flags.request_completion_record());
     let address = GuestAddr(entry.words[1]);
     let has_record_memory = !is_due || host.write_record(address, &record.words()).is_ok();
-    let error = |code| Notices::error(error_record(&entry.words, code, entry.origin, 0));
-    let mut notices = if !has_record_memory {
-        error(Status::RECORD_PAGE_FAULT)
+    let error = if !has_record_memory {
+        Some(Status::RECORD_PAGE_FAULT)
     } else if is_error && !has_record {
-        error(status)
+        Some(status)
     } else {
-        Notices::default()
+        None
     };
-    if has_record_memory && status != Status::INTERRUPT_HANDLE {
-        notices.interrupt = entry.vector;
+    let may_interrupt = has_record_memory && status != Status::INTERRUPT_HANDLE;
+    Some(HandedOn {
+        slot,
+        interrupt: entry.vector.filter(|_| may_interrupt),
+        error,
+        has_record_memory,
+        members_left,
+    })
+}
+
+impl Submission {
+    /// Hands one batch or drain that the device is done with on to the guest. To be
+    /// called until there is none: after the interrupt of a batch handle, after an error
+    /// of one of the queues, when a drain or an abort of a queue is done and before the
+    /// guest hears of that, and from time to time while
+    /// [some are in flight](Self::in_flight), since batches of a queue whose
+    /// submissions name their PASID raise no interrupt.
+    pub fn collect(&mut self, host: &mut impl Host) -> Option<Notices> {
+        let handed_on = self.hand_on(host)?;
+        Some(self.notices(&handed_on))
     }
-    (notices, has_record_memory)
+
+    /// The same, for those who ask for what is to be told to the guest only if there is an
+    /// error.
+    #[inline]
+    pub(crate) fn hand_on(&mut self, host: &mut impl Host) -> Option<HandedOn> {
+        let handed_on = hand_on(&mut self.slots, &self.layout, host)?;
+        if !handed_on.has_record_memory {
+            self.record_lost(handed_on.slot);
+        }
+        self.counters.handed_on += 1;
+        self.counters.members_abandoned += handed_on.members_left;
+        self.counters.handed_on_interrupts += u64::from(handed_on.interrupt.is_some());
+        Some(handed_on)
+    }
+
+    /// What the guest is to be told. To be asked before the next is handed on.
+    #[cold]
+    pub(crate) fn notices(&self, handed_on: &HandedOn) -> Notices {
+        let entry = self.slots.get(handed_on.slot);
+        let error = handed_on.error.zip(entry);
+        Notices {
+            interrupt: handed_on.interrupt,
+            error: error.map(|(code, entry)| error_record(&entry.words, code, entry.origin, 0)),
+            is_error_lost: false,
+        }
+    }
+
+    /// A record that could not be written is the guest's mistake.
+    #[cold]
+    fn record_lost(&mut self, slot: usize) {
+        if let Some(&entry) = self.slots.get(slot) {
+            let fault = Fault::new(Rule::RecordMemory, entry.words[1]);
+            self.record(&entry.words, &fault, entry.origin);
+        }
+    }
 }
 
 /// Whether the operation is one that takes a slot.
