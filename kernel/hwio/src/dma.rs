@@ -140,11 +140,9 @@ impl<O> MappedPages<O> {
     /// Whether so many words exist.
     #[inline]
     fn check(&self, first: usize, count: usize) {
-        assert!(
-            first <= self.len_words && count <= self.len_words - first,
-            "{count} words at {first} of {}",
-            self.len_words
-        );
+        if first > self.len_words || count > self.len_words - first {
+            beyond(first, count, self.len_words);
+        }
     }
 
     #[inline]
@@ -153,6 +151,13 @@ impl<O> MappedPages<O> {
         // SAFETY: the index is in the pages, which are one mapped object.
         unsafe { self.base.add(index) }
     }
+}
+
+/// Whoever asks for them has lost count.
+#[cold]
+#[track_caller]
+fn beyond(first: usize, count: usize, len: usize) -> ! {
+    panic!("{count} words at {first} of {len}")
 }
 
 impl<O> DmaPages for MappedPages<O> {

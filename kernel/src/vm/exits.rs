@@ -147,7 +147,8 @@ impl<B: Backend> Context<'_, B> {
             return self.timer_fired(turn);
         }
         self.door.exits.add(Reason::Interrupt);
-        if self.door.has_requests() {
+        self.collect_batches();
+        if self.door.has_other_requests() {
             return self.requested();
         }
         Next::Enter
@@ -167,13 +168,20 @@ impl<B: Backend> Context<'_, B> {
         self.requested()
     }
 
+    /// Hands on batches of Weir's own that have ended.
+    #[inline]
+    fn collect_batches(&self) {
+        let vdsas = self.door.take_batches();
+        if vdsas != 0 {
+            self.guest.collect_batches(vdsas);
+        }
+    }
+
     /// The virtual DSAs are looked after at once. All else that can be asked for is done
     /// while the virtual processor is not loaded.
+    #[inline(never)]
     fn requested(&mut self) -> Next {
-        let batches = self.door.take_batches();
-        if batches != 0 {
-            self.guest.collect_batches(batches);
-        }
+        self.collect_batches();
         if self.door.take_vdsa_work() {
             self.guest.serve_vdsas();
         }

@@ -243,7 +243,7 @@ impl<B: Backend> Guest<B> {
     }
 
     /// Hands on the batches that have ended of the virtual DSAs that have their bits set.
-    #[inline]
+    #[inline(never)]
     pub(super) fn collect_batches(&self, mut vdsas: u8) {
         while vdsas != 0 {
             let index = vdsas.trailing_zeros();

@@ -56,7 +56,8 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn is_empty(&self) -> bool {
-        self.interrupt.is_none() && !self.nmi
+        // Both are looked at, which is less to do than to look whether both have to be.
+        !(self.interrupt.is_some() | self.nmi)
     }
 }
 

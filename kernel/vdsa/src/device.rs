@@ -155,7 +155,7 @@ impl VirtualDsa {
 
     /// The physical device stopped; so does this one.
     pub fn report_halt(&mut self, host: &mut impl Host, reset_type: ResetType) {
-        self.collect_batches(host);
+        self.collect_first(host);
         self.halt(host, reset_type);
     }
 
@@ -167,7 +167,7 @@ impl VirtualDsa {
         queue: Option<QueueIndex>,
         record: SoftwareErrorRecord,
     ) {
-        self.collect_batches(host);
+        self.collect_first(host);
         let mut record = record;
         let word0 = &mut record.word0;
         word0.set_wq_index_valid(queue.is_some());

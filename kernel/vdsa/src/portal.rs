@@ -4,7 +4,7 @@
 use hwspec::dsa::{DeviceState, PortalPage};
 use hwspec::pci::Pasid;
 
-use crate::submission::Notices;
+use crate::submission::{HandedOn, Notices};
 use crate::work_queue::{State, WorkQueue};
 use crate::{
     Answer, Counters, HandleTable, Host, PasidAction, PasidMap, QueueAction, QueueIndex, QueueMode,
@@ -133,20 +133,32 @@ impl VirtualDsa {
 
     /// Hands finished batches on to the guest: after the interrupt of a batch handle, and
     /// from time to time while [some are in flight](Self::batches_in_flight).
-    #[inline]
+    // It is on the way of every batch's end, and what calls it there has little else to do.
+    #[inline(always)]
     pub fn collect_batches(&mut self, host: &mut impl Host) {
         // What a halt or a reset gave up is not the guest's any more.
         if self.physical.is_stopping() || self.state == DeviceState::Halted {
             return;
         }
         while let Some(handed_on) = self.submission.hand_on(host) {
-            if handed_on.error.is_some() {
-                let notices = self.submission.notices(&handed_on);
-                self.notify(host, notices);
-            } else if let Some(vector) = handed_on.interrupt {
-                self.msix.raise_completion(host, vector);
+            match handed_on {
+                HandedOn::Plainly(None) => {}
+                HandedOn::Plainly(Some(vector)) => self.msix.raise_completion(host, vector),
+                HandedOn::Unusual(slot) => self.hand_on_unusual(host, slot),
             }
         }
+    }
+
+    /// The same, where it is but a part of something longer.
+    #[inline(never)]
+    pub(crate) fn collect_first(&mut self, host: &mut impl Host) {
+        self.collect_batches(host);
+    }
+
+    #[cold]
+    fn hand_on_unusual(&mut self, host: &mut impl Host, slot: usize) {
+        let notices = self.submission.hand_on_unusual(host, slot);
+        self.notify(host, notices);
     }
 
     /// The physical device has nothing of this one any more, and never will: batches that
@@ -199,13 +211,13 @@ impl VirtualDsa {
         }
         match request {
             Request::Queues { queues, action } => {
-                self.collect_batches(host);
+                self.collect_first(host);
                 if action != QueueAction::Drain {
                     self.submission.abandon(queues);
                 }
             }
             Request::Pasid { pasid, action } => {
-                self.collect_batches(host);
+                self.collect_first(host);
                 if action == PasidAction::Abort {
                     self.submission.abandon_pasid(pasid);
                 }

@@ -45,6 +45,7 @@ use crate::{
 use batch::{Fate, Watched};
 use check::{Limits, check, check_handle, interrupt_handle, operation};
 use fault::Fault;
+pub(crate) use in_flight::HandedOn;
 use in_flight::{Entry, Kind, Slots};
 use operations::INTERRUPT;
 use rate::Rate;

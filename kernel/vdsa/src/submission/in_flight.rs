@@ -8,6 +8,7 @@ use hwspec::dsa::{CompletionRecord, DescriptorWord0, Flags, Operation, Status};
 use hwspec::pci::Pasid;
 
 use super::fault::Fault;
+use super::operations::{RECORD, RECORD_VALID};
 use super::report::{Origin, error_record};
 use super::window::{Layout, MAX_BATCHES, MAX_DRAINS, MAX_SLOTS};
 use super::{Notices, Rule, Submission};
@@ -191,59 +192,12 @@ fn bits(mut set: u64) -> impl Iterator<Item = usize> {
 }
 
 /// What was handed on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HandedOn {
-    /// Where it was.
-    slot: usize,
-    /// The virtual vector to be raised.
-    pub(crate) interrupt: Option<u16>,
-    /// What SWERROR is to say.
-    pub(crate) error: Option<Status>,
-    /// The guest's record could be written, or it gets none.
-    has_record_memory: bool,
-    /// Members that the device did not come to.
-    members_left: u64,
-}
-
-/// Hands on one that the device is done with: its record goes to the guest, its slot is
-/// free again. `None` if there is none.
-#[inline]
-fn hand_on(slots: &mut Slots, layout: &Layout, host: &mut impl Host) -> Option<HandedOn> {
-    let (slot, words) = slots.next_finished(host)?;
-    slots.release(slot);
-    let entry = slots.get(slot)?;
-    let mut record = CompletionRecord::from_words(words);
-    let status = record.word0.status();
-    if status == Status::BATCH_PAGE_FAULT {
-        // The list that faults is the guest's, as far as the guest knows.
-        let list = layout.address(layout.list_offset(slot));
-        let offset = record.fault_address.wrapping_sub(list);
-        record.fault_address = entry.words[2].wrapping_add(offset);
-    }
-    let members_done = u64::from(record.word0.bytes_completed());
-    let members_left = entry.count_members().saturating_sub(members_done);
-
-    let flags: Flags = DescriptorWord0::from_bits(entry.words[0]).flags();
-    let is_error = !status.is_success() && status != Status::BATCH_FAILURE;
-    let has_record = flags.completion_record_address_valid();
-    let is_due = has_record && (is_error || flags.request_completion_record());
-    let address = GuestAddr(entry.words[1]);
-    let has_record_memory = !is_due || host.write_record(address, &record.words()).is_ok();
-    let error = if !has_record_memory {
-        Some(Status::RECORD_PAGE_FAULT)
-    } else if is_error && !has_record {
-        Some(status)
-    } else {
-        None
-    };
-    let may_interrupt = has_record_memory && status != Status::INTERRUPT_HANDLE;
-    Some(HandedOn {
-        slot,
-        interrupt: entry.vector.filter(|_| may_interrupt),
-        error,
-        has_record_memory,
-        members_left,
-    })
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandedOn {
+    /// All went well: this virtual vector is to be raised, if any.
+    Plainly(Option<u16>),
+    /// One in this slot for which [`Submission::hand_on_unusual`] is to be called.
+    Unusual(usize),
 }
 
 impl Submission {
@@ -254,43 +208,80 @@ impl Submission {
     /// [some are in flight](Self::in_flight), since batches of a queue whose
     /// submissions name their PASID raise no interrupt.
     pub fn collect(&mut self, host: &mut impl Host) -> Option<Notices> {
-        let handed_on = self.hand_on(host)?;
-        Some(self.notices(&handed_on))
+        Some(match self.hand_on(host)? {
+            HandedOn::Plainly(interrupt) => Notices {
+                interrupt,
+                ..Notices::default()
+            },
+            HandedOn::Unusual(slot) => self.hand_on_unusual(host, slot),
+        })
     }
 
-    /// The same, for those who ask for what is to be told to the guest only if there is an
-    /// error.
+    /// The same. Its record goes to the guest, its slot is free again.
     #[inline]
     pub(crate) fn hand_on(&mut self, host: &mut impl Host) -> Option<HandedOn> {
-        let handed_on = hand_on(&mut self.slots, &self.layout, host)?;
-        if !handed_on.has_record_memory {
-            self.record_lost(handed_on.slot);
+        let (slot, words) = self.slots.next_finished(host)?;
+        self.slots.release(slot);
+        let entry = self.slots.get(slot)?;
+        // Nearly always all went well, and the guest wants a record.
+        let record = CompletionRecord::from_words(words);
+        let is_plain = record.word0.status() == Status::SUCCESS
+            && entry.words[0] & (RECORD | RECORD_VALID) == RECORD | RECORD_VALID
+            && entry.count_members() == u64::from(record.word0.bytes_completed());
+        if !is_plain
+            || host
+                .write_record(GuestAddr(entry.words[1]), &words)
+                .is_err()
+        {
+            return Some(HandedOn::Unusual(slot));
         }
         self.counters.handed_on += 1;
-        self.counters.members_abandoned += handed_on.members_left;
-        self.counters.handed_on_interrupts += u64::from(handed_on.interrupt.is_some());
-        Some(handed_on)
+        self.counters.handed_on_interrupts += u64::from(entry.vector.is_some());
+        Some(HandedOn::Plainly(entry.vector))
     }
 
-    /// What the guest is to be told. To be asked before the next is handed on.
+    /// Hands on what may not have gone well, or has no record, from a slot that was just
+    /// freed.
     #[cold]
-    pub(crate) fn notices(&self, handed_on: &HandedOn) -> Notices {
-        let entry = self.slots.get(handed_on.slot);
-        let error = handed_on.error.zip(entry);
-        Notices {
-            interrupt: handed_on.interrupt,
-            error: error.map(|(code, entry)| error_record(&entry.words, code, entry.origin, 0)),
-            is_error_lost: false,
+    pub(crate) fn hand_on_unusual(&mut self, host: &mut impl Host, slot: usize) -> Notices {
+        let Some(&entry) = self.slots.get(slot) else {
+            return Notices::default();
+        };
+        let mut words = [0; 4];
+        host.read_window(Layout::record_offset(slot), &mut words);
+        let mut record = CompletionRecord::from_words(words);
+        let status = record.word0.status();
+        if status == Status::BATCH_PAGE_FAULT {
+            // The list that faults is the guest's, as far as the guest knows.
+            let list = self.layout.address(self.layout.list_offset(slot));
+            let offset = record.fault_address.wrapping_sub(list);
+            record.fault_address = entry.words[2].wrapping_add(offset);
         }
-    }
+        let members_done = u64::from(record.word0.bytes_completed());
+        let members_left = entry.count_members().saturating_sub(members_done);
 
-    /// A record that could not be written is the guest's mistake.
-    #[cold]
-    fn record_lost(&mut self, slot: usize) {
-        if let Some(&entry) = self.slots.get(slot) {
+        let flags: Flags = DescriptorWord0::from_bits(entry.words[0]).flags();
+        let is_error = !status.is_success() && status != Status::BATCH_FAILURE;
+        let has_record = flags.completion_record_address_valid();
+        let is_due = has_record && (is_error || flags.request_completion_record());
+        let address = GuestAddr(entry.words[1]);
+        let has_record_memory = !is_due || host.write_record(address, &record.words()).is_ok();
+        let error = |code| error_record(&entry.words, code, entry.origin, 0);
+        let mut notices = Notices::default();
+        if !has_record_memory {
             let fault = Fault::new(Rule::RecordMemory, entry.words[1]);
             self.record(&entry.words, &fault, entry.origin);
+            notices.error = Some(error(Status::RECORD_PAGE_FAULT));
+        } else if is_error && !has_record {
+            notices.error = Some(error(status));
         }
+        if has_record_memory && status != Status::INTERRUPT_HANDLE {
+            notices.interrupt = entry.vector;
+        }
+        self.counters.handed_on += 1;
+        self.counters.members_abandoned += members_left;
+        self.counters.handed_on_interrupts += u64::from(notices.interrupt.is_some());
+        notices
     }
 }
 
