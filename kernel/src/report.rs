@@ -86,6 +86,8 @@ pub struct DsaReport {
     pub ims_slots: u32,
     /// How many of them are allocated now.
     pub ims_allocated: u32,
+    /// How many of them were allocated at once at the most.
+    pub ims_peak: u32,
     /// How many software errors it reported.
     pub software_errors: u64,
     /// How often it halted.

@@ -24,6 +24,7 @@ fn report() -> Report {
         id: "8086:0b25".to_owned(),
         ims_slots: 2048,
         ims_allocated: 0,
+        ims_peak: 8,
         software_errors: 0,
         halts: 0,
     };

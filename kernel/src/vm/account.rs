@@ -142,6 +142,7 @@ fn dsa(accelerator: &Accelerator) -> DsaReport {
         id: format!("{:04x}:{:04x}", function.vendor, function.device),
         ims_slots: count(slots.total),
         ims_allocated: count(slots.total - slots.free),
+        ims_peak: count(slots.peak),
         software_errors: counters.software_errors.load(Ordering::Relaxed).into(),
         halts: halts.into(),
     }

@@ -18,7 +18,14 @@ fn a_device_is_brought_up_step_by_step() {
     let (mut device, mut store) = take_over(&model).unwrap();
     assert_eq!(device.state(), Ok(State::Disabled));
     let total = 2048;
-    assert_eq!(store.counts(), Counts { total, free: total });
+    assert_eq!(
+        store.counts(),
+        Counts {
+            total,
+            free: total,
+            peak: 0
+        }
+    );
     assert_eq!(model.read_register(0x1_000c, 4), 1, "slot 0 is masked");
 
     // 2. Configure: GENCFG.12 and GENCTRL 1:0 on, the device enabled, no queue yet.

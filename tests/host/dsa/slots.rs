@@ -324,7 +324,8 @@ fn a_released_slot_is_nobodys_and_then_somebody_elses<L: Layout>() {
         store.counts(),
         Counts {
             total: SLOTS,
-            free: SLOTS
+            free: SLOTS,
+            peak: 1,
         }
     );
 

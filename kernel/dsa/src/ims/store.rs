@@ -15,6 +15,8 @@ pub struct Store<E> {
     /// entry for as long as possible.
     free: VecDeque<(ImsIndex, E)>,
     count: usize,
+    /// The fewest that were ever free.
+    fewest_free: usize,
 }
 
 /// How many slots there are.
@@ -24,6 +26,8 @@ pub struct Counts {
     pub total: usize,
     /// Those that nobody has.
     pub free: usize,
+    /// The most that somebody had at once.
+    pub peak: usize,
 }
 
 impl<E: Entry> Store<E> {
@@ -44,7 +48,11 @@ impl<E: Entry> Store<E> {
             free.push_back((index, entry));
         }
         let count = free.len();
-        Ok(Self { free, count })
+        Ok(Self {
+            free,
+            count,
+            fewest_free: count,
+        })
     }
 
     /// Makes a free entry a slot for `pasid`: masked, without a message. Descriptors with
@@ -62,10 +70,12 @@ impl<E: Entry> Store<E> {
             match read_control(&entry) {
                 Ok(control) if control.pending() => self.free.push_back((index, entry)),
                 Ok(_) => {
-                    return Slot::new(entry, index, pasid).map_err(|(entry, error)| {
+                    let slot = Slot::new(entry, index, pasid).map_err(|(entry, error)| {
                         self.free.push_back((index, entry));
                         error
                     });
+                    self.fewest_free = self.fewest_free.min(self.free.len());
+                    return slot;
                 }
                 Err(error) => {
                     self.free.push_back((index, entry));
@@ -96,6 +106,7 @@ impl<E: Entry> Store<E> {
         Counts {
             total: self.count,
             free: self.free.len(),
+            peak: self.count - self.fewest_free,
         }
     }
 }
