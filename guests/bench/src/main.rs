@@ -25,7 +25,7 @@
 //! `times=N` repeats each so often (64), `pasid=N` is the guest PASID of shared queues
 //! (1), `direct=N` the number of a queue whose portal is the guest's own (none). Of a
 //! guest with `hold=MS` the queues and interrupt handles are all that is wanted: it
-//! halts for so long. It ends with 0, 2 if work did not come back, 3 if it could not begin.
+//! halts for so long. With `wait=MS` it halts for so long before it begins. It ends with 0, 2 if work did not come back, 3 if it could not begin.
 #![no_std]
 #![no_main]
 
@@ -51,9 +51,9 @@ const VALID: u64 = 1 << 31;
 
 fn run(guest: &'static Guest) -> u64 {
     let options = &guest.options;
-    let numbers = ["times", "direct", "hold"].map(|key| options.number(key));
-    let [Ok(times), Ok(direct), Ok(hold)] = numbers else {
-        return cannot_begin(&"times=, direct= and hold= want numbers");
+    let numbers = ["times", "direct", "hold", "wait"].map(|key| options.number(key));
+    let [Ok(times), Ok(direct), Ok(hold), Ok(wait)] = numbers else {
+        return cannot_begin(&"times=, direct=, hold= and wait= want numbers");
     };
     let pasids = match Pasids::from_options(options) {
         Ok(pasids) => pasids,
@@ -64,9 +64,11 @@ fn run(guest: &'static Guest) -> u64 {
         Err(error) => return cannot_begin(&error),
     };
     if let Some(time) = hold {
+        println!("bench: holds {} interrupt handles", device.queues().len());
         interrupts::settle(Duration::from_millis(time));
         return 0;
     }
+    interrupts::settle(Duration::from_millis(wait.unwrap_or(0)));
     let direct = direct.and_then(|index| usize::try_from(index).ok());
     let find = |is_wanted: &dyn Fn(&Queue) -> bool| {
         device

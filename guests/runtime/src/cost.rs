@@ -186,11 +186,11 @@ impl Came {
     fn arrival(&self, start: u32) -> Arrival {
         let to_handler = self.here.wrapping_sub(self.last);
         // Where in the loop it was says how much of it had been executed since the
-        // reading.
+        // reading in R8D; behind RDTSC that is still the one before.
         let loop_start = (&raw const cost_spin_loop).addr() as u64;
         let own = match self.at.wrapping_sub(loop_start) {
             0 => 3,
-            2 => 0,
+            2 => 4,
             5 => 1,
             _ => 2,
         };
