@@ -48,10 +48,12 @@ pub use view::{HeldPasid, Reach};
 
 use super::guest::Guest;
 use super::shared;
-use super::vdsa_unit::{
-    Backing, BackingQueue, FIRST_BATCH_VECTOR, FIRST_PASID_VECTOR, Moving, ShowPages, VdsaUnit,
-    WindowPages,
+use super::vdsa_unit::VdsaUnit;
+use super::vdsa_unit::backing::{
+    Backing, BackingQueue, FIRST_BATCH_VECTOR, FIRST_PASID_VECTOR, WindowPages,
 };
+use super::vdsa_unit::moving::Moving;
+use super::vdsa_unit::portals::ShowPages;
 use super::virtual_cpu::VirtualCpu;
 
 /// Where the device sees Weir's own memory for a guest: above all guest RAM.

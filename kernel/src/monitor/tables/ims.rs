@@ -9,7 +9,7 @@ use crate::host::routes::Completion;
 use crate::host::service::{SlotPlace, SlotUse};
 use crate::monitor::text::{Cell, Line};
 use crate::virt::backend::Backend;
-use crate::vm::vdsa_unit::{FIRST_BATCH_VECTOR, FIRST_PASID_VECTOR};
+use crate::vm::vdsa_unit::backing::{FIRST_BATCH_VECTOR, FIRST_PASID_VECTOR};
 
 const HEADER: &str = "DSA    SLOT HANDLE PASID    MASK   CPU VECTOR VM              VDSA FOR";
 

@@ -1,0 +1,108 @@
+//! What is behind a virtual DSA: its client of the physical device, the queues that its
+//! own are made of, and Weir's window.
+
+use alloc::vec::Vec;
+
+use arrayvec::ArrayVec;
+use hwio::MappedPages;
+use hwspec::pci::Pasid;
+use vdsa::{QueueIndex, QueueSet};
+use x86_64::PhysAddr;
+
+use super::moving::{Moving, RETIRED_VECTOR};
+use crate::host::accelerator::ClientHandle;
+use crate::host::client::Set;
+use crate::mm::{Frames, QueuePortal};
+
+/// The client's vectors for batches of Weir's own begin here; below are the virtual
+/// vectors, under their own numbers.
+pub const FIRST_BATCH_VECTOR: u8 = 16;
+/// Those for batches of guest PASIDs.
+pub const FIRST_PASID_VECTOR: u8 = 24;
+const _: () =
+    assert!(FIRST_BATCH_VECTOR as usize + vdsa::MAX_QUEUES <= FIRST_PASID_VECTOR as usize);
+const _: () = assert!(vdsa::MAX_VECTORS <= FIRST_BATCH_VECTOR as usize);
+const _: () = assert!(FIRST_PASID_VECTOR + 16 <= RETIRED_VECTOR);
+
+/// The pages of a window.
+pub type WindowPages = MappedPages<Frames>;
+
+/// What is behind one virtual queue.
+#[derive(Debug)]
+pub struct BackingQueue {
+    /// The physical queue.
+    pub physical: u8,
+    /// The guest is the only one who has it.
+    pub is_exclusive: bool,
+    /// It is dedicated where the guest has a shared one, and has this PASID whatever the
+    /// guest names: all of the guest's lead to the same memory.
+    pub stand_in: Option<Pasid>,
+    /// The way to it for Weir.
+    pub portal: QueuePortal,
+    /// The pages that the guest itself may write to: unlimited and limited IMS portal.
+    /// Only under the policy `direct`.
+    pub direct: Option<[PhysAddr; 2]>,
+}
+
+/// What is behind a virtual DSA.
+#[derive(Debug)]
+pub struct Backing {
+    /// Its client of the physical device, until it is closed.
+    pub client: Option<ClientHandle>,
+    /// Its host PASIDs.
+    pub pasids: Vec<Pasid>,
+    /// What is behind its queues.
+    pub queues: ArrayVec<BackingQueue, { vdsa::MAX_QUEUES }>,
+    /// Weir's own memory that the device reaches; none if all queues are direct.
+    pub window: Option<WindowPages>,
+    /// The guest's number.
+    pub guest: usize,
+    /// The number of this virtual DSA in the guest.
+    pub vdsa: usize,
+    /// The processor that its interrupts go to.
+    pub processor: usize,
+    /// Descriptors that asked for the guest's attention by software alone.
+    pub injected: u64,
+    /// Whether a vector is getting another slot.
+    pub moving: Moving,
+    /// How many did.
+    pub moved: u64,
+}
+
+impl Backing {
+    /// Gives the client up. Waits.
+    pub fn close(&mut self) {
+        if let Some(client) = self.client.take() {
+            client.close();
+        }
+    }
+
+    /// The virtual queue that a physical one is behind.
+    pub(super) fn virtual_queue(&self, physical: Option<u8>) -> Option<QueueIndex> {
+        let physical = physical?;
+        let mut queues = self.queues.iter();
+        QueueIndex::new(queues.position(|queue| queue.physical == physical)?)
+    }
+
+    /// The PASID that the device compares with that of a vector's slot, where the guest's
+    /// own choice is `pasid`.
+    pub(super) fn slot_pasid(&self, vector: u16, pasid: Pasid) -> Pasid {
+        let count = self.queues.len().max(1);
+        let queue = usize::from(vector.saturating_sub(1)) % count;
+        let queue = self.queues.get(queue);
+        queue.and_then(|queue| queue.stand_in).unwrap_or(pasid)
+    }
+
+    pub(super) fn queue(&self, queue: QueueIndex) -> Option<&BackingQueue> {
+        self.queues.get(queue.index())
+    }
+
+    /// Of `queues` those physical ones that are the guest's alone.
+    pub(super) fn exclusive(&self, queues: QueueSet) -> Set {
+        let queues = queues.iter().filter_map(|queue| self.queue(queue));
+        queues
+            .filter(|queue| queue.is_exclusive)
+            .map(|queue| queue.physical)
+            .collect()
+    }
+}

@@ -1,0 +1,188 @@
+//! What is around a virtual DSA while it does something: guest memory, the machine's
+//! queues and slots, and the guest's own interrupts.
+
+use hwio::{DmaPages, Portal, Submission};
+use hwspec::pci::Pasid;
+use vdsa::{GuestAddr, Host, Message, NotRam, PasidAction, QueueAction, QueueIndex, Request};
+
+use super::backing::{Backing, FIRST_BATCH_VECTOR};
+use super::moving::Moving;
+use crate::host::accelerator::ClientHandle;
+use crate::host::client::{self, Set, VectorError};
+use crate::host::routes::{Completion, GuestTarget};
+use crate::platform::local_apic::Delivery;
+use crate::trace::{self, Kind};
+use crate::virt::address::GuestPhysAddr;
+use crate::virt::memory::GuestMemory;
+use crate::vm::shared::{Line, Place};
+
+/// What is around a virtual DSA, for as long as it does something.
+pub(super) struct Surroundings<'s> {
+    pub(super) memory: &'s GuestMemory,
+    pub(super) place: &'static Place,
+    pub(super) backing: &'s mut Backing,
+    /// What the guest asked for while a vector was moving.
+    pub(super) held: &'s mut Option<client::Request>,
+}
+
+impl Surroundings<'_> {
+    fn line(&self, vector: u16) -> Option<&'static Line> {
+        let vdsa = self.place.vdsas.get(self.backing.vdsa)?;
+        vdsa.lines.get(usize::from(vector))
+    }
+
+    /// Does something with a slot. What fails there fails with the device, which the
+    /// client is told.
+    fn with_client(&self, action: impl FnOnce(&ClientHandle) -> Result<(), VectorError>) {
+        if let Some(client) = &self.backing.client
+            && action(client).is_err()
+        {
+            trace::record(Kind::DEVICE_ERROR, self.backing.guest, self.backing.vdsa, 0);
+        }
+    }
+}
+
+/// The client's number of a virtual vector.
+fn client_vector(vector: u16) -> u8 {
+    // A virtual DSA has no vectors beyond MAX_VECTORS; the client refuses what it has
+    // not.
+    u8::try_from(vector).unwrap_or(u8::MAX)
+}
+
+impl Host for Surroundings<'_> {
+    #[inline]
+    fn read_guest(&self, at: GuestAddr, into: &mut [u64]) -> Result<(), NotRam> {
+        let result = self.memory.copy_words_out(GuestPhysAddr(at.0), into);
+        result.map_err(|_| NotRam)
+    }
+
+    #[inline]
+    fn write_guest(&mut self, at: GuestAddr, words: &[u64]) -> Result<(), NotRam> {
+        let result = self.memory.copy_words_in(GuestPhysAddr(at.0), words);
+        result.map_err(|_| NotRam)
+    }
+
+    #[inline]
+    fn write_record(&mut self, at: GuestAddr, record: &[u64; 4]) -> Result<(), NotRam> {
+        let result = self.memory.copy_record_in(GuestPhysAddr(at.0), record);
+        result.map_err(|_| NotRam)
+    }
+
+    #[inline]
+    fn read_window(&self, offset: usize, into: &mut [u64]) {
+        if let Some(window) = &self.backing.window {
+            window.read_words(offset / 8, into);
+        }
+    }
+
+    #[inline]
+    fn write_window(&mut self, offset: usize, words: &[u64]) {
+        if let Some(window) = &mut self.backing.window {
+            window.write_words(offset / 8, words);
+        }
+    }
+
+    #[inline]
+    fn submit(&mut self, queue: QueueIndex, descriptor: &[u64; 8]) -> Submission {
+        match self.backing.queue(queue) {
+            Some(queue) => queue.portal.submit(descriptor),
+            None => Submission::Retry,
+        }
+    }
+
+    fn set_masked(&mut self, vector: u16, masked: bool) {
+        self.with_client(|client| client.set_masked(client_vector(vector), masked));
+    }
+
+    fn set_ignored(&mut self, vector: u16, ignored: bool) {
+        self.with_client(|client| client.set_ignored(client_vector(vector), ignored));
+    }
+
+    fn set_slot_pasid(&mut self, vector: u16, pasid: Pasid) {
+        let pasid = self.backing.slot_pasid(vector, pasid);
+        self.with_client(|client| client.set_vector_pasid(client_vector(vector), pasid));
+    }
+
+    fn is_pending(&self, vector: u16) -> bool {
+        let client = self.backing.client.as_ref();
+        client.is_some_and(|client| client.is_pending(client_vector(vector)).unwrap_or(false))
+    }
+
+    fn set_message(&mut self, vector: u16, message: Option<Message>) {
+        let Some(line) = self.line(vector) else {
+            return;
+        };
+        let ipi = message.and_then(|message| self.place.message(message));
+        let target = ipi.and_then(|ipi| match ipi.delivery {
+            Delivery::Fixed(vector) => {
+                let vcpu = u8::try_from(ipi.targets.iter().next()?).ok()?;
+                Some((vcpu, vector))
+            }
+            // A device that wants anything else than an interrupt gets nothing.
+            _ => None,
+        });
+        line.connect(target);
+    }
+
+    #[inline]
+    fn inject(&mut self, message: Message) {
+        if self.place.inject(message) {
+            self.backing.injected += 1;
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        let backing = &mut *self.backing;
+        let request = match request {
+            Request::EnableQueue { queue, pasid, .. } => match backing.queue(queue) {
+                Some(queue) if queue.is_exclusive => client::Request::EnableQueue {
+                    queue: queue.physical,
+                    // Weir grants nobody privileged access.
+                    pasid: dsa::QueuePasid::unprivileged(pasid),
+                },
+                // A shared queue is enabled already, and the PASID comes with each
+                // descriptor.
+                _ => client::Request::Queues {
+                    queues: Set::EMPTY,
+                    action: client::QueueAction::Drain,
+                },
+            },
+            Request::Queues { queues, action } => client::Request::Queues {
+                queues: backing.exclusive(queues),
+                action: match action {
+                    QueueAction::Drain => client::QueueAction::Drain,
+                    QueueAction::Abort => client::QueueAction::Abort,
+                    QueueAction::Disable => client::QueueAction::Disable,
+                    QueueAction::Reset => client::QueueAction::Reset,
+                },
+            },
+            Request::Pasid { pasid, action } => match action {
+                PasidAction::Drain => client::Request::DrainPasid(pasid),
+                PasidAction::Abort => client::Request::AbortPasid(pasid),
+            },
+            Request::AllocateHandle { vector, pasid } => client::Request::AllocateVector {
+                vector: client_vector(vector),
+                pasid: backing.slot_pasid(vector, pasid),
+                cpu: backing.processor,
+                target: GuestTarget {
+                    vm: u16::try_from(backing.guest).unwrap_or(u16::MAX),
+                    device: u8::try_from(backing.vdsa).unwrap_or(u8::MAX),
+                    completion: Completion::Vector(vector),
+                },
+            },
+            Request::ReleaseHandle { vector } => {
+                client::Request::ReleaseVectors(Set::just(client_vector(vector)))
+            }
+            Request::Reset { queues } => client::Request::Reset {
+                queues: backing.exclusive(queues),
+                vectors: (0..FIRST_BATCH_VECTOR).collect(),
+            },
+        };
+        if backing.moving != Moving::Not {
+            // The guest has one command at a time.
+            *self.held = Some(request);
+        } else if let Some(client) = &backing.client {
+            client.post(request);
+        }
+    }
+}
