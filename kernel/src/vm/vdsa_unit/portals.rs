@@ -5,6 +5,8 @@ use x86_64::PhysAddr;
 use super::{Inner, PORTALS_BAR, VdsaUnit};
 use crate::platform::memory_map;
 use crate::virt::address::GuestPhysAddr;
+use crate::virt::nested::{self, Format};
+use crate::virt::space::Space;
 
 /// Shows a guest pages of a device, and hides them.
 pub trait ShowPages: Send + Sync {
@@ -12,6 +14,17 @@ pub trait ShowPages: Send + Sync {
     fn show(&self, guest: GuestPhysAddr, host: PhysAddr) -> bool;
     /// Hides the page at `guest`.
     fn hide(&self, guest: GuestPhysAddr);
+}
+
+impl<F: Format> ShowPages for Space<F> {
+    fn show(&self, guest: GuestPhysAddr, host: PhysAddr) -> bool {
+        self.map(guest, host, nested::SMALL_PAGE, nested::Access::Device)
+            .is_ok()
+    }
+
+    fn hide(&self, guest: GuestPhysAddr) {
+        self.unmap(guest, nested::SMALL_PAGE);
+    }
 }
 
 impl VdsaUnit {
