@@ -1,8 +1,10 @@
 use alloc::vec;
 
-use super::super::pci::tests::{bridge, endpoint, pci, source};
+use x86_64::PhysAddr;
+
 use super::*;
 use crate::acpi::dmar::{Scope, ScopeKind};
+use crate::host::pci::tests::{bridge, endpoint, pci, source};
 use crate::mm::PhysRange;
 
 fn scope(kind: ScopeKind, path: &[(u8, u8)]) -> Scope {
@@ -102,12 +104,4 @@ fn reserved_memory_is_for_the_devices_that_exist_and_once() {
             region(0x7e00_0000, 0x7e00_1fff)
         ]
     );
-}
-
-#[test]
-fn there_is_a_remapping_entry_for_each_vector_of_each_processor() {
-    assert_eq!(interrupts_log2(1), 8);
-    assert_eq!(interrupts_log2(2), 9);
-    assert_eq!(interrupts_log2(64), 14);
-    assert_eq!(interrupts_log2(1000), 16);
 }
