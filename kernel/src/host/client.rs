@@ -10,16 +10,22 @@
 //! service while it carries out a request of the same client about that vector,
 //! and with the recovery of a device that halted, which writes a slot anew.
 
+mod request;
+mod set;
+
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use alloc::vec::Vec;
 
 use dsa::ims::{Slot, SlotPasid};
-use dsa::{InterruptHandle, QueuePasid, SoftwareError};
+use dsa::{InterruptHandle, SoftwareError};
 use hwspec::dsa::ResetType;
 use hwspec::pci::Pasid;
 use spin::Mutex;
+
+pub use request::{Answer, Event, Failure, QueueAction, Request, VectorError};
+pub use set::Set;
 
 use super::hardware::Hardware;
 use super::routes::GuestTarget;
@@ -31,202 +37,6 @@ pub const MAX_VECTORS: usize = 48;
 /// How many lines a client can have: one for each vector, and others that they had
 /// before and that led to other processors.
 pub(super) const MAX_LINES: usize = 2 * MAX_VECTORS;
-
-/// Some of a client's vectors, or of a device's queues: a bit for each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Set(pub u64);
-
-impl Set {
-    /// None.
-    pub const EMPTY: Self = Self(0);
-    /// All vectors that a client can have.
-    pub const ALL_VECTORS: Self = Self((1 << MAX_VECTORS) - 1);
-
-    /// Just `number`; none if it is 64 or more.
-    pub const fn just(number: u8) -> Self {
-        if number < 64 {
-            Self(1 << number)
-        } else {
-            Self::EMPTY
-        }
-    }
-
-    /// Whether `number` is in it.
-    pub const fn contains(self, number: u8) -> bool {
-        number < 64 && self.0 >> number & 1 == 1
-    }
-
-    /// Whether all of these are in `other`.
-    pub const fn is_within(self, other: Self) -> bool {
-        self.0 & !other.0 == 0
-    }
-
-    /// Whether it has none.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The lowest number, if there is one, taken out.
-    pub(super) fn take_first(&mut self) -> Option<u8> {
-        let first = u8::try_from(self.0.trailing_zeros()).ok()?;
-        if self.is_empty() {
-            return None;
-        }
-        self.0 &= self.0 - 1;
-        Some(first)
-    }
-}
-
-impl FromIterator<u8> for Set {
-    fn from_iter<I: IntoIterator<Item = u8>>(numbers: I) -> Self {
-        let bits = numbers.into_iter().map(|number| Self::just(number).0);
-        Self(bits.fold(0, |all, bit| all | bit))
-    }
-}
-
-/// What happens to queues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueueAction {
-    /// Wait until what they have is done. They must be enabled.
-    Drain,
-    /// End or abandon what they have. They must be enabled.
-    Abort,
-    /// Drain and disable. They must be enabled.
-    Disable,
-    /// Abandon what they have, and disable.
-    Reset,
-}
-
-/// Something that takes time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Enable a queue of the client's own, with one of its PASIDs.
-    EnableQueue {
-        /// The physical queue.
-        queue: u8,
-        /// With what PASID.
-        pasid: QueuePasid,
-    },
-    /// Do something with queues of the client's own, one after the other.
-    Queues {
-        /// The physical queues.
-        queues: Set,
-        /// What.
-        action: QueueAction,
-    },
-    /// Wait until the descriptors of a PASID of the client's are done.
-    DrainPasid(Pasid),
-    /// End or abandon the descriptors of a PASID of the client's.
-    AbortPasid(Pasid),
-    /// Give a vector an IMS slot, a remapping entry and a route: masked, not ignored.
-    /// If it has them already, nothing happens, and the answer is the same again.
-    AllocateVector {
-        /// Which vector, below [`MAX_VECTORS`].
-        vector: u8,
-        /// In whose name it may be used.
-        pasid: Pasid,
-        /// The processor to interrupt.
-        cpu: usize,
-        /// What that is about.
-        target: GuestTarget,
-    },
-    /// Let a vector that has a slot interrupt another processor. The handle stays.
-    MoveVector {
-        /// Which vector.
-        vector: u8,
-        /// The processor.
-        cpu: usize,
-    },
-    /// Give a vector that has a slot another one, with the same PASID, processor and
-    /// target, masked and not ignored. The old one keeps working, as the vector `aside`,
-    /// which must have no slot.
-    ReplaceVector {
-        /// Which vector.
-        vector: u8,
-        /// The processor to interrupt.
-        cpu: usize,
-        /// What the old slot is called from now on, until it is released.
-        aside: u8,
-    },
-    /// Take the slots of vectors away; those without one are left out. What names
-    /// their handles has been drained.
-    ReleaseVectors(Set),
-    /// [`QueueAction::Reset`] for queues, then [`Request::ReleaseVectors`].
-    Reset {
-        /// The physical queues.
-        queues: Set,
-        /// The vectors.
-        vectors: Set,
-    },
-}
-
-/// What became of a [`Request`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It is done.
-    Done,
-    /// The vector's handle, by which descriptors name it.
-    Handle(InterruptHandle),
-    /// No slot, no handle, no remapping entry or no vector of the processor is
-    /// left.
-    NoHandle,
-    /// It could not be done, for this reason.
-    Failed(Failure),
-}
-
-/// Why a request was not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// It was about a queue, a PASID or a vector that is not the client's.
-    NotYours,
-    /// The device refused the command, or did not keep what was written.
-    Device(dsa::Error),
-    /// The device refused the command with this code.
-    Command(hwspec::dsa::CommandError),
-    /// The device stopped, and what was asked is lost.
-    Stopped,
-    /// The IOMMU failed.
-    Iommu,
-}
-
-/// What a client is told without having asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// An error of one of its queues, for its virtual SWERROR.
-    SoftwareError(SoftwareError),
-    /// Errors were lost which may have been its own.
-    ErrorsLost,
-    /// The device halted and was reset. Descriptors that it had are gone; queues
-    /// are enabled as they were, and slots are as they were.
-    WasReset,
-    /// The device halted, needs this reset, and does not work until then.
-    Halted(ResetType),
-    /// The device does not do what it is told, or is gone.
-    Failed,
-}
-
-/// Why something about a vector was not done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VectorError {
-    /// It has no slot.
-    NoSlot(u8),
-    /// The PASID is not the client's.
-    NotYours(Pasid),
-    /// The device.
-    Device(dsa::Error),
-}
-
-impl fmt::Display for VectorError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoSlot(vector) => write!(f, "vector {vector} has no IMS slot; request it first"),
-            Self::NotYours(pasid) => write!(f, "host PASID {pasid} is not the guest's"),
-            Self::Device(error) => error.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for VectorError {}
 
 /// What a client is made for.
 #[derive(Clone, Debug)]
