@@ -23,14 +23,6 @@ static RINGS: Once<PerCpu<Ring>> = Once::new();
 pub struct Kind(pub u8);
 
 impl Kind {
-    /// A completion interrupt came: virtual vector.
-    pub const COMPLETION: Self = Self(1);
-    /// A descriptor was submitted: queue, and what became of it.
-    pub const SUBMISSION: Self = Self(2);
-    /// A descriptor was refused: queue, and the code.
-    pub const REFUSAL: Self = Self(3);
-    /// A virtual command began: its code.
-    pub const COMMAND: Self = Self(4);
     /// A virtual command ended: its error code.
     pub const ANSWER: Self = Self(5);
     /// A guest began.
@@ -43,19 +35,19 @@ impl Kind {
     pub const DEVICE_ERROR: Self = Self(10);
     /// An accelerator halted.
     pub const HALT: Self = Self(11);
+    /// A guest tried a model-specific register that it does not have, or a value that it
+    /// does not take: its number.
+    pub const NO_MSR: Self = Self(12);
 
     const fn name(self) -> &'static str {
         match self {
-            Self::COMPLETION => "completion",
-            Self::SUBMISSION => "submission",
-            Self::REFUSAL => "refusal",
-            Self::COMMAND => "command",
             Self::ANSWER => "answer",
             Self::START => "start",
             Self::END => "end",
             Self::FAULT => "fault",
             Self::DEVICE_ERROR => "device-error",
             Self::HALT => "halt",
+            Self::NO_MSR => "no-msr",
             _ => "unknown",
         }
     }
@@ -82,7 +74,7 @@ pub struct Event {
     pub kind: Kind,
     /// The guest's number; 0xff if it is about none.
     pub guest: u8,
-    /// Queue or virtual vector, whichever the kind has.
+    /// Virtual DSA or virtual processor, whichever the kind has.
     pub index: u8,
     /// A code.
     pub value: u32,
@@ -139,13 +131,6 @@ impl Ring {
         self.next.store(number.wrapping_add(1), Ordering::Release);
     }
 
-    /// Calls `each` with the events, the oldest first.
-    fn for_each(&self, mut each: impl FnMut(Event)) {
-        self.kept()
-            .filter_map(|number| self.get(number))
-            .for_each(&mut each);
-    }
-
     /// The numbers of the events that are kept.
     fn kept(&self) -> Range<u64> {
         let end = self.next.load(Ordering::Acquire);
@@ -200,15 +185,6 @@ pub fn event(processor: usize, number: u64) -> Option<Event> {
     RINGS.get()?.of(processor).get(number)
 }
 
-/// Calls `each` with a processor's number and each event that it keeps, the oldest
-/// first.
-pub fn for_each(mut each: impl FnMut(usize, Event)) {
-    let Some(rings) = RINGS.get() else { return };
-    for processor in 0..percpu::all().len() {
-        rings.of(processor).for_each(|event| each(processor, event));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::boxed::Box;
@@ -219,7 +195,7 @@ mod tests {
     fn event(number: u64) -> Event {
         Event {
             ticks: number,
-            kind: Kind::SUBMISSION,
+            kind: Kind::FAULT,
             guest: 3,
             index: 7,
             value: u32::try_from(number).unwrap(),
@@ -231,7 +207,7 @@ mod tests {
         let ring = Box::new(Ring::new());
         let read = || {
             let mut events = Vec::new();
-            ring.for_each(|event| events.push(event));
+            events.extend(ring.kept().filter_map(|number| ring.get(number)));
             events
         };
         assert_eq!(read(), []);

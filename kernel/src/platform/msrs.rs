@@ -3,8 +3,7 @@
 //!
 //! Most of them are constants: what a guest finds there keeps it from looking for
 //! more. A few take writes that have no effect, because operating systems write
-//! them without asking. The rest is not there, which is #GP, and remembered for
-//! the operator.
+//! them without asking. The rest is not there, which is #GP.
 //! [Intel SDM, vol. 4, ch. 2 "Model-Specific Registers (MSRs)"; AMD64 Architecture
 //! Programmer's Manual, vol. 2, appendix A "MSR Cross-Reference"]
 
@@ -69,18 +68,6 @@ const DE_CFG_LFENCE: u64 = 1 << 1;
 const PASID_VALID: u64 = 1 << 31;
 const PASID_BITS: u64 = 0x800f_ffff;
 
-/// How many registers that are not there are remembered.
-const REMEMBERED: usize = 8;
-
-/// A register that the guest tried to use, and which is not there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UnknownMsr {
-    /// Its number.
-    pub register: u32,
-    /// How often it was tried.
-    pub count: u64,
-}
-
 /// Such registers of one virtual processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Msrs {
@@ -89,13 +76,6 @@ pub struct Msrs {
     /// Those of KVM's clock, as they were written. What writing them does is not done here.
     wall_clock: u64,
     system_time: u64,
-    /// The last few that are not there, and how many of the places are used.
-    unknown: [UnknownMsr; REMEMBERED],
-    /// The place that is used next.
-    next: usize,
-    /// How often a register was tried that is not there, or a value it does not
-    /// take.
-    refused: u64,
 }
 
 impl Default for Msrs {
@@ -112,16 +92,10 @@ impl Msrs {
             mtrr_def_type: MTRR_ENABLE | MTRR_WRITE_BACK,
             wall_clock: 0,
             system_time: 0,
-            unknown: [UnknownMsr {
-                register: 0,
-                count: 0,
-            }; REMEMBERED],
-            next: 0,
-            refused: 0,
         }
     }
 
-    /// As INIT leaves them. What is counted for the operator stays.
+    /// As INIT leaves them.
     pub fn reset(&mut self) {
         // IA32_PASID is cleared; what memory is like is not.
         self.pasid = 0;
@@ -137,23 +111,11 @@ impl Msrs {
         Some(Pasid::from_bits(u32::from_le_bytes([a, b, c, d])))
     }
 
-    /// The registers that were tried last and are not there.
-    pub fn unknown(&self) -> impl Iterator<Item = UnknownMsr> {
-        self.unknown
-            .into_iter()
-            .filter(|unknown| unknown.count != 0)
-    }
-
-    /// How many accesses ended in #GP.
-    pub const fn refused(&self) -> u64 {
-        self.refused
-    }
-
     /// RDMSR. `now` is the time-stamp counter.
     ///
     /// # Errors
     /// If there is no such register.
-    pub fn read(&mut self, register: u32, now: u64) -> Result<u64, BadAccess> {
+    pub fn read(&self, register: u32, now: u64) -> Result<u64, BadAccess> {
         Ok(match register {
             TSC => now,
             FEATURE_CONTROL => FEATURE_CONTROL_LOCKED,
@@ -182,7 +144,7 @@ impl Msrs {
             | INT_PENDING_MESSAGE
             | LS_CFG
             | DC_CFG => 0,
-            _ => return Err(self.refuse(register)),
+            _ => return Err(BadAccess),
         })
     }
 
@@ -201,23 +163,9 @@ impl Msrs {
             | DE_CFG => {}
             // There is nothing to be enabled.
             MISC_FEATURES_ENABLES | MCG_STATUS | DEBUG_CTL | SYSCFG if value == 0 => {}
-            _ => return Err(self.refuse(register)),
+            _ => return Err(BadAccess),
         }
         Ok(())
-    }
-
-    #[cold]
-    fn refuse(&mut self, register: u32) -> BadAccess {
-        self.refused = self.refused.saturating_add(1);
-        let mut known = self.unknown.iter_mut();
-        let known = known.find(|unknown| unknown.register == register && unknown.count != 0);
-        if let Some(unknown) = known {
-            unknown.count = unknown.count.saturating_add(1);
-        } else if let Some(place) = self.unknown.get_mut(self.next) {
-            *place = UnknownMsr { register, count: 1 };
-            self.next = (self.next + 1) % REMEMBERED;
-        }
-        BadAccess
     }
 }
 

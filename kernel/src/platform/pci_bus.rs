@@ -6,7 +6,6 @@
 //! which takes no lock: it is on the way of every submission.
 //! [PCIe 5.0, 7.2.2 "PCI Express Enhanced Configuration Access Mechanism (ECAM)"]
 
-use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use alloc::vec::Vec;
@@ -14,9 +13,6 @@ use hwspec::pci::SourceId;
 
 use crate::virt::address::GuestPhysAddr;
 use crate::virt::registers::Width;
-
-/// The ports of the older way to configuration space, which is absent.
-pub const CONFIGURATION_PORTS: RangeInclusive<u16> = 0xcf8..=0xcff;
 
 /// What a read finds where there is nothing, in memory or at a port.
 pub const fn read_absent(width: Width) -> u64 {
@@ -185,14 +181,6 @@ impl<F: Function> PciBus<F> {
                 let start = start(function, window.bar);
                 window.start.store(start, Ordering::Release);
             }
-        }
-    }
-
-    /// Looks again where all functions answer, after one has changed by itself:
-    /// when it was reset.
-    pub fn refresh(&self) {
-        for index in 0..self.functions.len() {
-            self.look_at(index);
         }
     }
 

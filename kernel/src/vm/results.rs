@@ -21,13 +21,6 @@ impl Results {
         }
     }
 
-    /// The value of a key, if the guest gave one.
-    pub fn get(&self, key: Key) -> Option<u64> {
-        let is_given = self.given.load(Ordering::Acquire) >> (key as u32) & 1 == 1;
-        let place = self.values.get(key as usize)?;
-        is_given.then(|| place.load(Ordering::Relaxed))
-    }
-
     /// The values of all keys, by their numbers.
     pub fn all(&self) -> [Option<u64>; hypercall::COUNT] {
         let given = self.given.load(Ordering::Acquire);
@@ -35,11 +28,6 @@ impl Results {
             let value = self.values.get(index)?.load(Ordering::Relaxed);
             (given >> index & 1 == 1).then_some(value)
         })
-    }
-
-    /// Forgets all.
-    pub fn clear(&self) {
-        self.given.store(0, Ordering::SeqCst);
     }
 }
 
@@ -50,14 +38,14 @@ mod tests {
     #[test]
     fn values_are_kept_by_key() {
         let results = Results::default();
-        assert_eq!(results.get(Key::Crc32c), None);
+        assert_eq!(results.all(), [None; hypercall::COUNT]);
         results.set(Key::Crc32c, 0x1234_5678);
         results.set(Key::Crc32c, 5);
         results.set(Key::BenchEnd, 6);
-        assert_eq!(results.get(Key::Crc32c), Some(5));
-        assert_eq!(results.get(Key::BenchEnd), Some(6));
-        assert_eq!(results.get(Key::Submitted), None);
-        results.clear();
-        assert_eq!(results.get(Key::Crc32c), None);
+        let mut expected = [None; hypercall::COUNT];
+        // As docs/guest-interface.md numbers them.
+        expected[1] = Some(5);
+        expected[11] = Some(6);
+        assert_eq!(results.all(), expected);
     }
 }

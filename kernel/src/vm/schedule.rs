@@ -110,12 +110,6 @@ impl<B: Backend> Processors<B> {
         Self { each, slice_ns }
     }
 
-    /// The processor with the fewest virtual ones.
-    pub fn least_loaded(&self) -> usize {
-        let all = 0..percpu::all().len();
-        all.min_by_key(|&index| self.count(index)).unwrap_or(0)
-    }
-
     /// How many virtual processors are on processor `index`.
     pub fn count(&self, index: usize) -> u64 {
         self.each.of(index).count.load(Ordering::Relaxed)

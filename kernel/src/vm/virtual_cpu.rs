@@ -82,13 +82,6 @@ impl<B: Backend> VirtualCpu<B> {
         Ok(new)
     }
 
-    /// Begins anew, as `entry` says if it is the first. Nobody runs it.
-    pub fn restart(&mut self, entry: &Entry) {
-        self.begin(entry);
-        self.msrs = Msrs::new();
-        self.activity = first_activity(self.index);
-    }
-
     fn begin(&mut self, entry: &Entry) {
         self.vcpu.reset(entry);
         self.apic.reset(&self.door.pending);

@@ -54,9 +54,6 @@ impl fmt::Display for Row<'_> {
             Cell::of(self.guest)
         )?;
         match kind {
-            Kind::COMPLETION => write!(f, "virtual vector {index}"),
-            Kind::SUBMISSION | Kind::REFUSAL => write!(f, "queue {index}, code {value:#04x}"),
-            Kind::COMMAND => write!(f, "vDSA {index}, command {value:#04x}"),
             Kind::ANSWER if value == 0 => write!(f, "vDSA {index}, done"),
             Kind::ANSWER => write!(f, "vDSA {index}, failed"),
             Kind::START => write!(f, "for the {value}. time"),
@@ -69,6 +66,7 @@ impl fmt::Display for Row<'_> {
                 };
                 write!(f, "vDSA {index}, {what}")
             }
+            Kind::NO_MSR => write!(f, "vCPU {index}, MSR {value:#x}"),
             _ => Ok(()),
         }
     }
@@ -142,6 +140,7 @@ mod tests {
                 &row(Kind::ANSWER, 1),
                 &row(Kind::DEVICE_ERROR, 0x19),
                 &row(Kind::HALT, 1),
+                &row(Kind::NO_MSR, 0xc001_0117),
                 &row(Kind::END, 0),
             ],
             [
@@ -150,6 +149,7 @@ mod tests {
                 "12.345 us      1 demo0           answer       vDSA 2, failed",
                 "12.345 us      1 demo0           device-error vDSA 2, code 0x19",
                 "12.345 us      1 demo0           halt         vDSA 2, the device halted and needs a reset",
+                "12.345 us      1 demo0           no-msr       vCPU 2, MSR 0xc0010117",
                 "12.345 us      1 demo0           end          ",
             ]
         );

@@ -39,11 +39,6 @@ impl VcpuSet {
         self.0 == 0
     }
 
-    /// How many there are.
-    pub const fn len(self) -> u32 {
-        self.0.count_ones()
-    }
-
     /// Those that are in both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {

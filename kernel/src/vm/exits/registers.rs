@@ -8,6 +8,7 @@ use crate::arch::{clock, pasid};
 use crate::platform::cpuid::{self, GuestCpu};
 use crate::platform::local_apic::{ApicEffect, LocalApic};
 use crate::platform::power::PowerRequest;
+use crate::trace::{self, Kind};
 use crate::virt::backend::{Backend, Loaded, Vcpu};
 use crate::virt::exit::{Exception, Exit, PortAccess};
 use crate::virt::extended_state;
@@ -86,7 +87,7 @@ impl<B: Backend> Context<'_, B> {
                 set_pair(vcpu, value);
                 vcpu.skip(Exit::ReadMsr);
             }
-            None => self.raise(vcpu, Exception::GENERAL_PROTECTION),
+            None => self.refuse_msr(vcpu, register),
         }
     }
 
@@ -120,13 +121,19 @@ impl<B: Backend> Context<'_, B> {
         if is_taken {
             vcpu.skip(Exit::WriteMsr);
         } else {
-            self.raise(vcpu, Exception::GENERAL_PROTECTION);
+            self.refuse_msr(vcpu, register);
         }
         // An INIT to oneself is done between two turns.
         match self.door.has_requests() {
             true => Next::Leave,
             false => Next::Enter,
         }
+    }
+
+    #[cold]
+    fn refuse_msr(&mut self, vcpu: &mut B::Vcpu, register: u32) {
+        trace::record(Kind::NO_MSR, self.guest.number, self.index, register);
+        self.raise(vcpu, Exception::GENERAL_PROTECTION);
     }
 
     fn write_apic(
