@@ -104,11 +104,6 @@ impl Host {
         Ok(host)
     }
 
-    /// The machine's devices, once they were taken over.
-    pub fn get() -> Option<&'static Self> {
-        HOST.get()
-    }
-
     /// Whether an interrupt of Weir's own came since this was asked the last time.
     /// Then there is something for [`service`](Accelerator::service) or
     /// [`housekeep`](Self::housekeep), sooner than at the next tick.

@@ -19,8 +19,6 @@ use crate::refusal::Refusal;
 pub struct Machine {
     /// What the loader said.
     pub boot: &'static BootInfo,
-    /// Processors and I/O APICs.
-    pub madt: Madt,
     /// Where PCI configuration space is.
     pub pci: Vec<Allocation>,
     /// IOMMUs and reserved memory.
@@ -66,12 +64,7 @@ impl Machine {
             madt.processors.len(),
             clock::tsc_hz() / 1_000_000,
         );
-        Ok(Self {
-            boot,
-            madt,
-            pci,
-            dmar,
-        })
+        Ok(Self { boot, pci, dmar })
     }
 
     /// How much RAM there is, whoever uses it.

@@ -32,8 +32,6 @@ pub enum Refusal {
     NoInterruptRemapping,
     /// There is no MCFG table.
     NoMmconfig,
-    /// The IOMMU with registers at this address has no scalable mode.
-    NoScalableMode(u64),
     /// There is no DSA among the PCI devices.
     NoDsa,
     /// No free page below 640 KiB.
@@ -93,14 +91,6 @@ impl fmt::Display for Refusal {
             Self::NoMmconfig => {
                 "firmware reports no memory-mapped PCI configuration space (no MCFG table); \
                  enable 'MMCONFIG' in the BIOS setup (QEMU: -machine q35)"
-            }
-            Self::NoScalableMode(address) => {
-                return write!(
-                    f,
-                    "the IOMMU at {address:#x} has no scalable mode; \
-                     enable 'VT-d scalable mode' in the BIOS setup \
-                     (QEMU: intel-iommu,x-scalable-mode=on,x-pasid-mode=on)"
-                );
             }
             Self::NoDsa => {
                 "there is no DSA among the PCI devices; enable 'DSA' in the BIOS setup \

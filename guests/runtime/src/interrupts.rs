@@ -1,6 +1,6 @@
 //! Interrupts: counted by vector, and waited for.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
 
 use x86_64::instructions::interrupts::{disable, enable, enable_and_hlt};
@@ -12,14 +12,11 @@ use crate::clock::{Deadline, spin_until};
 const NAP: Duration = Duration::from_millis(20);
 
 static COUNTS: [AtomicU32; 256] = [const { AtomicU32::new(0) }; 256];
-/// When the last interrupt but the timer's arrived.
-static LAST: AtomicU64 = AtomicU64::new(0);
 /// Whether the timer has been started and has not fired since.
 static TIMER_RUNS: AtomicBool = AtomicBool::new(false);
 
-/// Called by the trap code, `now` being the time-stamp counter at its beginning.
-pub(crate) fn arrived(vector: u8, now: u64) {
-    LAST.store(now, Ordering::Relaxed);
+/// Called by the trap code.
+pub(crate) fn arrived(vector: u8) {
     if let Some(count) = COUNTS.get(usize::from(vector)) {
         count.fetch_add(1, Ordering::Release);
     }
@@ -43,11 +40,6 @@ pub fn count_all() -> u32 {
         .iter()
         .map(|count| count.load(Ordering::Acquire))
         .fold(0, u32::wrapping_add)
-}
-
-/// The time-stamp counter when the last of them arrived.
-pub fn last_arrival() -> u64 {
-    LAST.load(Ordering::Relaxed)
 }
 
 /// Halts the boot processor with interrupts on until `done`, which is asked with

@@ -18,7 +18,7 @@ use x86_64::structures::DescriptorTablePointer;
 
 use crate::console::{self, println};
 use crate::hypercall::{self, FAILED_BY_EXCEPTION};
-use crate::{apic, clock, interrupts};
+use crate::{apic, interrupts};
 
 /// The first vector that is not reserved for exceptions.
 const FIRST_INTERRUPT: u64 = 32;
@@ -240,7 +240,7 @@ extern "sysv64" fn dispatch(frame: &mut Frame) {
         match vector {
             SPURIOUS_VECTOR => return,
             TIMER_VECTOR => interrupts::timer_fired(),
-            _ => interrupts::arrived(vector, clock::ticks()),
+            _ => interrupts::arrived(vector),
         }
         apic::end_of_interrupt();
         return;

@@ -104,10 +104,6 @@ pub mod fadt {
     pub const PM_TMR_BLK: Field<u32> = Field::at(76);
     /// Flags.
     pub const FLAGS: Field<u32> = Field::at(112);
-    /// RESET_REG: a [`generic_address`](super::generic_address).
-    pub const RESET_REG: usize = 116;
-    /// RESET_VALUE: what to write there.
-    pub const RESET_VALUE: Field<u8> = Field::at(128);
     /// X_DSDT: as DSDT, if it is not 0.
     pub const X_DSDT: Field<u64> = Field::at(140);
     /// X_PM1a_CNT_BLK: as PM1a_CNT_BLK, if its address is not 0.
@@ -119,8 +115,6 @@ pub mod fadt {
     /// SLEEP_CONTROL_REG, for hardware-reduced machines.
     pub const SLEEP_CONTROL_REG: usize = 244;
 
-    /// Flags: RESET_REG_SUP, there is a reset register.
-    pub const FLAG_RESET_REG_SUP: u32 = 1 << 10;
     /// Flags: HW_REDUCED_ACPI, there are no PM1 registers.
     pub const FLAG_HW_REDUCED_ACPI: u32 = 1 << 20;
 

@@ -1,5 +1,5 @@
-//! FADT, and the one thing that is needed of DSDT: how to reset the machine,
-//! how to switch it off, and a clock of known speed.
+//! FADT, and the one thing that is needed of DSDT: how to switch the machine off, and a
+//! clock of known speed.
 
 use hwspec::acpi::{fadt, generic_address, header};
 
@@ -16,15 +16,6 @@ pub enum Register {
     Port(u16),
     /// A physical address.
     Memory(u64),
-}
-
-/// How to reset the machine: what to write where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reset {
-    /// The register.
-    pub register: Register,
-    /// The byte.
-    pub value: u8,
 }
 
 /// How to switch the machine off.
@@ -55,8 +46,6 @@ pub enum PowerOff {
 pub struct FixedHardware {
     /// Port of the power management timer.
     pub pm_timer: Option<u16>,
-    /// How to reset.
-    pub reset: Option<Reset>,
     /// How to switch off.
     pub power_off: Option<PowerOff>,
 }
@@ -73,11 +62,6 @@ impl FixedHardware {
         let flags = table.get(fadt::FLAGS);
         let flags = flags.ok_or(malformed(fadt::FLAGS.offset()))?;
 
-        let reset = register(table, fadt::RESET_REG)
-            .zip(table.get(fadt::RESET_VALUE))
-            .filter(|_| flags & fadt::FLAG_RESET_REG_SUP != 0)
-            .map(|(register, value)| Reset { register, value });
-
         let dsdt = table.get(fadt::X_DSDT).filter(|&address| address != 0);
         let dsdt = dsdt.or(table.get(fadt::DSDT).map(u64::from));
         let dsdt = dsdt.ok_or(malformed(fadt::DSDT.offset()))?;
@@ -87,7 +71,6 @@ impl FixedHardware {
 
         Ok(Self {
             pm_timer: port(table, fadt::X_PM_TMR_BLK, fadt::PM_TMR_BLK),
-            reset,
             power_off: sleep_type.and_then(|sleep_type| power_off(table, flags, sleep_type)),
         })
     }

@@ -35,8 +35,6 @@ fn fixed_hardware_is_found_by_plain_fields() {
             (64, &[0x04, 0x06, 0, 0]),
             (76, &[0x08, 0x06, 0, 0]),
             (113, &[0x04]),
-            (116, &[1, 8, 0, 1, 0xf9, 0x0c]),
-            (128, &[0x0f]),
         ],
         S5,
     );
@@ -44,10 +42,6 @@ fn fixed_hardware_is_found_by_plain_fields() {
         found,
         Ok(FixedHardware {
             pm_timer: Some(0x608),
-            reset: Some(Reset {
-                register: Register::Port(0xcf9),
-                value: 0x0f,
-            }),
             power_off: Some(PowerOff::Pm1 {
                 a: 0x604,
                 b: None,
@@ -91,12 +85,6 @@ fn hardware_reduced_machines_have_a_sleep_control_register() {
             sleep_type: 5,
         })
     );
-}
-
-#[test]
-fn a_reset_register_without_its_flag_does_not_count() {
-    let found = parse(&[(116, &[1, 8, 0, 1, 0xf9, 0x0c])], S5);
-    assert_eq!(found.unwrap().reset, None);
 }
 
 #[test]

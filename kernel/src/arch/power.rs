@@ -1,4 +1,4 @@
-//! Switching the machine off and on again, as firmware's tables say.
+//! Switching the machine off, as firmware's tables say.
 
 use core::ptr::NonNull;
 
@@ -7,7 +7,7 @@ use spin::Once;
 use x86_64::instructions::port::Port;
 
 use super::{clock, park};
-use crate::acpi::fadt::{FixedHardware, PowerOff, Register, Reset};
+use crate::acpi::fadt::{FixedHardware, PowerOff, Register};
 use crate::mm::PhysRange;
 use crate::mm::address_space::{self, Window};
 
@@ -15,7 +15,8 @@ use crate::mm::address_space::{self, Window};
 const PATIENCE_NS: u64 = 1_000_000_000;
 const POLL_NS: u64 = 1_000_000;
 
-static POWER: Once<Power> = Once::new();
+/// How to switch it off, if the tables say.
+static OFF: Once<Option<Off>> = Once::new();
 
 /// A register that can be written at once.
 #[derive(Clone, Copy, Debug)]
@@ -25,28 +26,18 @@ enum Mapped {
 }
 
 #[derive(Debug)]
-struct Power {
-    reset: Option<(Mapped, u8)>,
-    off: Option<Off>,
-}
-
-#[derive(Debug)]
 enum Off {
     Pm1(PowerOff),
     SleepControl(Mapped, u8),
 }
 
 // SAFETY: the pointers are to registers, which any processor may write.
-unsafe impl Send for Power {}
+unsafe impl Send for Off {}
 // SAFETY: as for `Send`.
-unsafe impl Sync for Power {}
+unsafe impl Sync for Off {}
 
 /// Keeps what the tables say, and maps what it needs.
 pub(super) fn init(hardware: &FixedHardware) {
-    let reset = hardware.reset.and_then(|Reset { register, value }| {
-        let register = map(register)?;
-        Some((register, value))
-    });
     let off = hardware.power_off.and_then(|off| match off {
         PowerOff::Pm1 { .. } => Some(Off::Pm1(off)),
         PowerOff::SleepControl {
@@ -58,7 +49,7 @@ pub(super) fn init(hardware: &FixedHardware) {
             Some(Off::SleepControl(map(register)?, value))
         }
     });
-    POWER.call_once(|| Power { reset, off });
+    OFF.call_once(|| off);
 }
 
 fn map(register: Register) -> Option<Mapped> {
@@ -85,21 +76,12 @@ impl Mapped {
 
 /// Switches the machine off. Halts if the tables do not say how.
 pub fn off() -> ! {
-    match POWER.get().and_then(|power| power.off.as_ref()) {
+    match OFF.get().and_then(Option::as_ref) {
         Some(Off::Pm1(off)) => write_pm1(off),
         Some(Off::SleepControl(register, value)) => register.write(*value),
         None => {}
     }
     clock::wait(PATIENCE_NS);
-    park::stop()
-}
-
-/// Resets the machine. Halts if the tables do not say how.
-pub fn reset() -> ! {
-    if let Some((register, value)) = POWER.get().and_then(|power| power.reset) {
-        register.write(value);
-        clock::wait(PATIENCE_NS);
-    }
     park::stop()
 }
 

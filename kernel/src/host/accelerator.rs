@@ -18,7 +18,7 @@ mod view;
 use core::fmt;
 
 use dsa::ims::Counts;
-use dsa::{Capabilities, Plan, QueueMode, QueuePasid, SoftwareError};
+use dsa::{Capabilities, Plan, QueueMode, QueuePasid};
 use hwspec::dsa::PortalPage;
 use hwspec::pci::{Pasid, SourceId};
 use spin::Mutex;
@@ -80,11 +80,6 @@ impl Accelerator {
     /// What it has.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
-    }
-
-    /// What it was configured to, if it was.
-    pub fn plan(&self) -> Option<Plan> {
-        self.plan.lock().clone()
     }
 
     /// Divides the device and enables it; its queues stay disabled. Waits.
@@ -211,11 +206,6 @@ impl Accelerator {
     /// How many interrupts of clients that ended are still to be given back.
     pub fn count_retired(&self) -> usize {
         self.service.count_retired()
-    }
-
-    /// The last error that the device reported in its register.
-    pub fn last_error(&self) -> Option<SoftwareError> {
-        self.service.last_error()
     }
 
     /// What was counted.

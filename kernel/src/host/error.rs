@@ -11,7 +11,6 @@ use super::pci::PciError;
 use super::routes::NoVector;
 use super::service::ClientError;
 use crate::mm::MapError;
-use crate::refusal::Refusal;
 
 /// Why something physical was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +31,6 @@ pub enum HostError {
     Dsa(SourceId, dsa::Error),
     /// A client of an accelerator.
     Client(ClientError),
-    /// There is no accelerator.
-    NoDsa,
     /// The physical side was brought up before.
     Twice,
     /// No vector is left.
@@ -70,7 +67,6 @@ impl fmt::Display for HostError {
             }
             Self::Dsa(source, error) => write!(f, "{source}: {error}"),
             Self::Client(error) => error.fmt(f),
-            Self::NoDsa => Refusal::NoDsa.fmt(f),
             Self::Twice => f.write_str("the machine's devices were taken over before"),
             Self::Pasid(error) => error.fmt(f),
             Self::NoVector(error) => error.fmt(f),

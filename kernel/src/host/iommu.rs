@@ -17,7 +17,7 @@ use core::sync::atomic::AtomicU64;
 use hwio::{MappedPages, Mmio, TscClock};
 use hwspec::pci::{Pasid, SourceId};
 use spin::Mutex;
-use vtd::{DomainId, Iova, Mapping, RemappingUnit, Stage};
+use vtd::{DomainId, Mapping, RemappingUnit, Stage};
 use x86_64::PhysAddr;
 
 use owners::Owners;
@@ -42,7 +42,8 @@ type Hardware = RemappingUnit<Mmio, MappedPages<Frames>, TscClock>;
 pub struct UnitIndex(u8);
 
 impl UnitIndex {
-    /// The first.
+    /// The first, for tests.
+    #[cfg(test)]
     pub const FIRST: Self = Self(0);
 
     /// The number.
@@ -129,14 +130,6 @@ impl Iommu {
         })
     }
 
-    /// Blocks a device's DMA.
-    ///
-    /// # Errors
-    /// If it is not allowed, or the unit does not confirm.
-    pub fn block_device(&self, unit: UnitIndex, source: SourceId) -> Result<(), HostError> {
-        self.with(unit, |hardware| hardware.block_device(source))
-    }
-
     /// Makes an address space with `mappings` in it: a guest's memory, and what
     /// else its devices are to reach.
     ///
@@ -159,26 +152,6 @@ impl Iommu {
                 }
             }
             Ok(Domain { unit, id })
-        })
-    }
-
-    /// Maps more into an address space.
-    ///
-    /// # Errors
-    /// As [`create_domain`](Self::create_domain).
-    pub fn map(&self, domain: &Domain, mapping: Mapping) -> Result<(), HostError> {
-        self.with(domain.unit, |hardware| {
-            hardware.map(&mut DmaFrames, domain.id, mapping)
-        })
-    }
-
-    /// Takes a range out of an address space. No device uses it when this returns.
-    ///
-    /// # Errors
-    /// If it was not mapped like that, or the unit does not confirm.
-    pub fn unmap(&self, domain: &Domain, iova: Iova, len_bytes: u64) -> Result<(), HostError> {
-        self.with(domain.unit, |hardware| {
-            hardware.unmap(domain.id, iova, len_bytes)
         })
     }
 

@@ -223,11 +223,6 @@ impl<H: Hardware> Service<H> {
         self.inner.lock().retired.len()
     }
 
-    /// The last error that the device reported in its register.
-    pub(super) fn last_error(&self) -> Option<SoftwareError> {
-        self.inner.lock().last_error
-    }
-
     /// Does what has to wait: recovers a device that halted, and closes lines. Returns
     /// whether the device works then, unless somebody else is at it.
     pub(super) fn housekeep(&self) -> Option<Health> {

@@ -108,8 +108,6 @@ impl Exception {
     pub const DEBUG: Self = Self::plain(1);
     /// #UD.
     pub const INVALID_OPCODE: Self = Self::plain(6);
-    /// #DF.
-    pub const DOUBLE_FAULT: Self = Self::with_code(8, 0);
     /// #GP(0).
     pub const GENERAL_PROTECTION: Self = Self::with_code(13, 0);
     /// #AC(0).

@@ -30,8 +30,6 @@ pub const SMALL_PAGE: u64 = 1 << PAGE_BITS;
 /// What a guest may do with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Read only; nothing is executed from it.
-    Read,
     /// Everything: RAM.
     Ram,
     /// Read and write, uncached: the registers of a device.

@@ -24,14 +24,10 @@ impl Register {
     pub const RBX: Self = Self(3);
     /// Stack pointer.
     pub const RSP: Self = Self(4);
-    /// Base pointer.
-    pub const RBP: Self = Self(5);
     /// Source index.
     pub const RSI: Self = Self(6);
     /// Destination index.
     pub const RDI: Self = Self(7);
-    /// The first of those that came with 64 bits.
-    pub const R8: Self = Self(8);
 
     /// The register of this number.
     ///

@@ -77,7 +77,6 @@ impl Format for NestedFormat {
             .with_accessed(true)
             .with_dirty(true);
         match access {
-            Access::Read => leaf.with_no_execute(true),
             Access::Ram => leaf.with_writable(true),
             Access::Device => leaf
                 .with_writable(true)
@@ -99,10 +98,6 @@ mod tests {
         assert_eq!(NestedFormat::table(address), 0x12_3456_7007);
         let large = PhysAddr::new(0x12_3440_0000);
         assert_eq!(NestedFormat::leaf(large, Access::Ram, true), 0x12_3440_00e7);
-        assert_eq!(
-            NestedFormat::leaf(address, Access::Read, false),
-            0x8000_0012_3456_7065
-        );
         assert_eq!(
             NestedFormat::leaf(address, Access::Device, false),
             0x8000_0012_3456_707f

@@ -1,12 +1,11 @@
 //! What an accelerator shows to people. Nothing here waits: it is nothing for as long as
 //! somebody uses the device.
 
-use alloc::sync::Arc;
 use core::fmt;
 
 use dsa::{InterruptHandle, QueuePasid};
 
-use super::{Accelerator, ClientHandle};
+use super::Accelerator;
 use crate::host::pci::Function;
 use crate::host::service::{SlotPlace, SlotUse, Status};
 
@@ -45,12 +44,5 @@ impl Accelerator {
     /// The slot that has a handle; nothing within if none has.
     pub fn try_slot_of_handle(&self, handle: InterruptHandle) -> Option<Option<SlotUse>> {
         self.service.try_slot_of_handle(handle)
-    }
-}
-
-impl ClientHandle {
-    /// Whether it has no interrupt vector any more.
-    pub fn has_no_vectors(&self) -> bool {
-        Arc::as_ref(&self.client).count_vectors() == 0
     }
 }

@@ -23,11 +23,6 @@ impl Iommu {
         self.events.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many fault events came in.
-    pub fn count_events(&self) -> u64 {
-        self.events.load(Ordering::Relaxed)
-    }
-
     /// Hands the faults that were recorded to `report`, which may look at the
     /// clock and at memory, but not print: a guest can cause any number of them.
     /// Waits for nothing; a unit that is in use is read the next time. Asks the units
@@ -51,10 +46,5 @@ impl Iommu {
                 self.overflows.fetch_add(1, Ordering::Relaxed);
             }
         }
-    }
-
-    /// How often faults were lost because there was no room for them.
-    pub fn count_overflows(&self) -> u64 {
-        self.overflows.load(Ordering::Relaxed)
     }
 }

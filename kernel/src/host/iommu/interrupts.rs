@@ -55,21 +55,9 @@ impl Iommu {
         })
     }
 
-    /// Gives a remapping entry back. When this returns, its interrupts are blocked,
-    /// and those on their way have arrived. Waits for the unit's lock, and for the
-    /// unit.
-    ///
-    /// # Errors
-    /// The entry, if the unit does not confirm; this can be tried again.
-    pub fn release_interrupt(&self, interrupt: Interrupt) -> Result<(), (Interrupt, HostError)> {
-        self.with(interrupt.unit, |hardware| {
-            hardware.release_interrupt(interrupt.index)
-        })
-        .map_err(|error| (interrupt, error))
-    }
-
-    /// As [`release_interrupt`](Self::release_interrupt), if the unit is not in use;
-    /// otherwise the entry comes back without an error.
+    /// Gives a remapping entry back if the unit is not in use; otherwise the entry comes
+    /// back without an error. When this returns, its interrupts are blocked, and those on
+    /// their way have arrived.
     ///
     /// # Errors
     /// The entry, and why if there is a reason.

@@ -59,11 +59,11 @@ pub(crate) fn next_error(owner: &Owner) -> Option<(Status, Option<u8>)> {
 fn fault(suite: &mut Suite, host: &Host, two: &Owner) {
     let mut descriptor = two.memory_move(None);
     descriptor.word2 = NOWHERE;
-    let events = host.iommu.count_events();
+    let events = host.iommu.fault_events().0;
     two.submit(&descriptor);
     // Without ATS the device learns of a read that it failed, and not why.
     suite.equal("memory_of_nobody_cannot_be_read", two.status(), 0x20);
-    let event = wait_until(|| host.iommu.count_events() > events);
+    let event = wait_until(|| host.iommu.fault_events().0 > events);
     suite.equal("the_iommu_interrupts", event, true);
     suite.equal("which_is_news", host.take_news(), true);
     let mut report: Option<FaultReport> = None;
