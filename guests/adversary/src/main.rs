@@ -80,6 +80,7 @@ const ATTACKS: &[Attack] = &[
     ("commands", registers::commands),
     ("configuration", registers::configuration),
     ("msr", processor::msrs),
+    ("interrupt-flood", processor::interrupt_flood),
     ("virtualization", processor::virtualization),
     ("port", processor::ports),
     ("physical", processor::memory),

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 
 use guest_rt::probe::{self, Foreign, Virtualization, Width};
-use guest_rt::{hypercall, interrupts};
+use guest_rt::{hypercall, interrupts, second};
 
 use crate::places::outside;
 use crate::seen::Seen;
@@ -103,6 +103,24 @@ pub(crate) fn msrs(_: &mut Stage) -> Verdict {
                 "#GP"
             }
         ),
+    }
+}
+
+/// Interrupts for the guest's other processor, again and again: whoever else runs where
+/// that one belongs must not be left for each. Contained if all are taken, and the guest
+/// goes on; what it costs a neighbour is for the neighbour to say.
+pub(crate) fn interrupt_flood(stage: &mut Stage) -> Verdict {
+    const COMMAND: u64 = (second::APIC_ID as u64) << 32 | 1 << 14 | 0xd3;
+    let mut seen = Seen::default();
+    let count = stage.effort * 10;
+    for _ in 0..count {
+        if let Err(exception) = probe::write_msr(INTERRUPT_COMMAND, COMMAND) {
+            seen.raised(exception);
+        }
+    }
+    Verdict {
+        is_contained: seen.exceptions() == 0,
+        saw: format!("{count} sent; {seen}"),
     }
 }
 

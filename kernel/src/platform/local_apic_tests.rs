@@ -639,6 +639,32 @@ fn messages_of_devices_are_taken_apart() {
     }
 }
 
+/// A guest that sends the same again and again does not make another processor be left
+/// each time: only the first is worth a look.
+#[test]
+fn what_is_pending_already_is_no_news() {
+    let mut rig = Rig::enabled(0, 1);
+    let deliver = |delivery| rig.pending.deliver(delivery);
+    let taken = [0x41, 0x42, 0x41].map(|vector| deliver(Delivery::Fixed(vector)));
+    assert_eq!(taken, [true, true, false]);
+    assert!(!deliver(Delivery::Fixed(15)));
+    // Signals are taken all at once.
+    assert!(deliver(Delivery::Init));
+    for signal in [Delivery::StartUp(8), Delivery::Init, Delivery::Nmi] {
+        assert!(!deliver(signal), "{signal:?}");
+    }
+    let signals = rig.pending.take_signals();
+    assert!(signals.init && signals.nmi && signals.start_up.is_none());
+    assert!(rig.pending.deliver(Delivery::StartUp(8)));
+    assert!(!rig.pending.deliver(Delivery::Init));
+    // Once it is in service it can come again.
+    rig.apic.accept(&rig.pending, 0x42);
+    assert!(rig.pending.deliver(Delivery::Fixed(0x42)));
+    // Nobody takes anything where software has not enabled it.
+    rig.pending.forget();
+    assert!(!rig.pending.deliver(Delivery::Fixed(0x41)));
+}
+
 #[test]
 #[should_panic(expected = "no guest has a virtual processor 2 of 2")]
 fn processors_are_numbered_from_zero() {

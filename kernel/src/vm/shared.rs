@@ -95,17 +95,34 @@ impl VcpuDoor {
     /// Makes its processor look at what was raised or asked.
     #[inline]
     pub fn wake(&self) {
-        let processor = self.processor();
-        if processor != percpu::current().index {
-            smp::wake(processor);
+        if self.is_elsewhere() {
+            smp::wake(self.processor());
         }
+    }
+
+    /// Whether another processor than the one that runs this is to look.
+    #[inline]
+    fn is_elsewhere(&self) -> bool {
+        self.processor() != percpu::current().index
     }
 
     /// Delivers an interrupt or a signal, and wakes its processor.
     #[inline]
     pub fn deliver(&self, delivery: Delivery) {
-        self.pending.deliver(delivery);
-        self.wake();
+        if self.is_elsewhere() {
+            self.deliver_elsewhere(delivery);
+        } else {
+            self.pending.deliver(delivery);
+        }
+    }
+
+    /// Others run on that processor too: it is woken if there is news, or they would be
+    /// left as often as a guest sends to itself.
+    #[inline(never)]
+    fn deliver_elsewhere(&self, delivery: Delivery) {
+        if self.pending.deliver(delivery) {
+            smp::wake(self.processor());
+        }
     }
 
     /// Whether there is something to do between two turns.
@@ -122,8 +139,9 @@ impl VcpuDoor {
 
     #[inline]
     fn ask(&self, request: u8) {
-        self.requests.fetch_or(request, Ordering::SeqCst);
-        self.wake();
+        if self.requests.fetch_or(request, Ordering::SeqCst) & request == 0 {
+            self.wake();
+        }
     }
 
     /// Whether `request` was made since this was asked last.

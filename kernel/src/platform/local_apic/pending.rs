@@ -51,35 +51,50 @@ impl Pending {
     }
 
     /// Requests an interrupt. An APIC that software has not enabled does not take
-    /// it, and none takes a vector below 16.
+    /// it, and none takes a vector below 16. False if there is nothing new to be
+    /// looked at: the interrupt was requested already, or is not taken.
     #[inline]
-    pub fn raise(&self, vector: u8) {
+    pub fn raise(&self, vector: u8) -> bool {
         if vector < 16 {
             self.signals.fetch_or(ILLEGAL_VECTOR, Ordering::Relaxed);
         } else if self.is_enabled.load(Ordering::Relaxed) {
             let (word, bit) = self.place(vector);
-            word.fetch_or(bit, Ordering::AcqRel);
+            return word.fetch_or(bit, Ordering::AcqRel) & bit == 0;
+        }
+        false
+    }
+
+    /// Adds what an inter-processor interrupt or a device's message brings. False if
+    /// there is nothing new to be looked at: then whoever brought the first of its
+    /// kind has seen to it that somebody looks.
+    #[inline]
+    pub fn deliver(&self, delivery: Delivery) -> bool {
+        match delivery {
+            Delivery::Fixed(vector) => self.raise(vector),
+            signal => self.signal(signal),
         }
     }
 
-    /// Adds what an inter-processor interrupt or a device's message brings.
-    #[inline]
-    pub fn deliver(&self, delivery: Delivery) {
-        match delivery {
-            Delivery::Fixed(vector) => self.raise(vector),
-            Delivery::Nmi => {
-                self.signals.fetch_or(NMI, Ordering::AcqRel);
-            }
+    /// Adds what is no interrupt. All signals are taken at once, so only the first is
+    /// news.
+    #[cold]
+    fn signal(&self, signal: Delivery) -> bool {
+        let mut before = 0;
+        let bit = match signal {
+            Delivery::Fixed(_) => return false,
+            Delivery::Nmi => NMI,
             Delivery::Init => {
                 // A start-up that came before has nothing to start any longer.
-                self.signals.fetch_and(!START_UP, Ordering::AcqRel);
-                self.signals.fetch_or(INIT, Ordering::AcqRel);
+                before = self.signals.fetch_and(!START_UP, Ordering::AcqRel);
+                INIT
             }
             Delivery::StartUp(page) => {
                 self.page.store(page, Ordering::Relaxed);
-                self.signals.fetch_or(START_UP, Ordering::AcqRel);
+                START_UP
             }
-        }
+        };
+        before |= self.signals.fetch_or(bit, Ordering::AcqRel);
+        before & SIGNALS == 0
     }
 
     /// Whether there are signals to be taken.
