@@ -209,6 +209,7 @@ fn run(member: [u64; 8], members: u64, count: u32) {
     let view = QueueView {
         index,
         is_enabled: true,
+        is_aborting: false,
         mode: QueueMode::Dedicated,
         is_limited_portal: true,
         size: 16,

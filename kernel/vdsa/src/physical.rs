@@ -4,7 +4,7 @@
 //! physically running, whatever the command was doing; that goes first, as soon as
 //! the request that is out has been answered.
 
-use crate::{Answer, Host, QueueAction, QueueSet, Request};
+use crate::{Answer, Host, PasidAction, QueueAction, QueueSet, Request};
 
 /// What has to be stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +66,24 @@ impl Physical {
     /// may still be at it.
     pub(crate) const fn is_stopping(&self) -> bool {
         self.is_stopping
+    }
+
+    /// Whether descriptors are being aborted. What is submitted meanwhile may be among
+    /// them or not.
+    pub(crate) const fn is_aborting(&self) -> bool {
+        matches!(
+            self.out,
+            Some((
+                Request::Queues {
+                    action: QueueAction::Abort,
+                    ..
+                } | Request::Pasid {
+                    action: PasidAction::Abort,
+                    ..
+                },
+                _
+            ))
+        )
     }
 
     /// Whether a reset has anything to do.

@@ -54,6 +54,7 @@ pub enum SubmitResult {
 /// What a view shows besides the queue.
 struct Surroundings<'a> {
     is_device_enabled: bool,
+    is_aborting: bool,
     pasids: &'a PasidMap,
     handles: &'a HandleTable,
     operations: [u64; 4],
@@ -75,6 +76,7 @@ fn view<'a>(
     Some(QueueView {
         index,
         is_enabled: surroundings.is_device_enabled && queue.state == State::Enabled,
+        is_aborting: surroundings.is_aborting,
         mode: shape.mode,
         is_limited_portal: offset / page % 2 == 1,
         size: shape.size,
@@ -105,6 +107,7 @@ impl VirtualDsa {
     pub fn view(&self, offset: u64) -> Option<QueueView<'_>> {
         let surroundings = Surroundings {
             is_device_enabled: self.state == DeviceState::Enabled,
+            is_aborting: self.physical.is_aborting(),
             pasids: &self.pasids,
             handles: &self.handles,
             operations: self.capabilities.operations(),
@@ -118,6 +121,7 @@ impl VirtualDsa {
         // As above, but the check borrows its own part.
         let surroundings = Surroundings {
             is_device_enabled: self.state == DeviceState::Enabled,
+            is_aborting: self.physical.is_aborting(),
             pasids: &self.pasids,
             handles: &self.handles,
             operations: self.capabilities.operations(),

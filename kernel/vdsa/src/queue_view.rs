@@ -29,6 +29,9 @@ pub struct QueueView<'a> {
     pub index: QueueIndex,
     /// The device and the queue are Enabled.
     pub is_enabled: bool,
+    /// An abort is under way. Nobody would know whether a batch that comes now was among
+    /// what it gave up, so that there is no room for one.
+    pub is_aborting: bool,
     /// Dedicated or shared.
     pub mode: QueueMode,
     /// The submission came in at a limited portal.

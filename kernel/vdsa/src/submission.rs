@@ -174,6 +174,7 @@ impl Submission {
                 },
             };
             let fate = match kind {
+                _ if view.is_aborting => Fate::Full,
                 Kind::Batch if !self.has_batches(view) => {
                     let code = u64::from(operation(&words).0);
                     Fate::Refused(Fault::new(Rule::Operation, code))

@@ -84,6 +84,7 @@ impl Checked {
         let view = QueueView {
             index: QueueIndex::new(0).unwrap(),
             is_enabled: true,
+            is_aborting: false,
             mode: if self.is_shared {
                 words[0] = words[0] & !0xf_ffff | u64::from(GUEST_PASID);
                 QueueMode::Shared

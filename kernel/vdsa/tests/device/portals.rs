@@ -179,6 +179,31 @@ fn a_batch_that_was_given_up_is_forgotten() {
     assert_eq!(rig.dsa.batches_in_flight(), 1);
 }
 
+/// A batch that comes while others are aborted would be forgotten with them, and its place
+/// in the window given to the next one while the device still reads there.
+#[test]
+fn no_batch_is_taken_while_others_are_aborted() {
+    // Abort WQ, Abort All, and Abort PASID of a guest PASID.
+    for (command, gives_up) in [(0x0090_0001, 1), (0x0040_0000, 1), (0x00c0_0005, 0)] {
+        let mut rig = with_handle();
+        assert_eq!(move64(&mut rig, 0, batch(0)), SubmitResult::Accepted);
+        rig.write(CMD, 4, command);
+        assert_eq!(move64(&mut rig, 0, batch(0)), SubmitResult::Dropped);
+        // Valid, queue valid, error 0x53.
+        assert_eq!(rig.read(SWERROR, 8), 0x5309, "{command:#x}");
+        assert_eq!(rig.dsa.batches_in_flight(), 1);
+        // Whatever needs no place there goes to the device.
+        assert_eq!(move64(&mut rig, 0, no_op(0)), SubmitResult::Accepted);
+        rig.answer(Answer::Done);
+        assert_eq!(rig.dsa.counters().abandoned, gives_up);
+        assert_eq!(move64(&mut rig, 0, batch(0)), SubmitResult::Accepted);
+    }
+    // A drain gives up nothing, and so nothing waits for it.
+    let mut rig = with_handle();
+    rig.write(CMD, 4, 0x0080_0001);
+    assert_eq!(move64(&mut rig, 0, batch(0)), SubmitResult::Accepted);
+}
+
 #[test]
 fn after_a_reset_of_the_function_no_batch_reaches_the_guest() {
     // With nothing else going on, and with a Disable WQ on its way.

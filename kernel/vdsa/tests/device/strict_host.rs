@@ -6,7 +6,10 @@ use std::collections::HashMap;
 use hwio::Submission;
 use hwspec::dsa::{Descriptor, Flags, Operation};
 use hwspec::pci::Pasid;
-use vdsa::{Answer, GuestAddr, Host, Message, NotRam, QueueAction, QueueIndex, QueueSet, Request};
+use vdsa::{
+    Answer, GuestAddr, Host, Message, NotRam, PasidAction, QueueAction, QueueIndex, QueueSet,
+    Request,
+};
 
 use crate::rig::{BATCH_HANDLE, WINDOW};
 
@@ -39,8 +42,18 @@ pub(crate) struct StrictHost {
     /// Words that were written; any other reads as its own address.
     ram: HashMap<u64, u64>,
     window: HashMap<usize, u64>,
-    /// Where in the window the device owes a record.
-    owed: Vec<usize>,
+    /// Records in the window that the device owes.
+    owed: Vec<Owed>,
+    /// How many of them, from the first on, it had before it was asked for something.
+    owed_before: usize,
+}
+
+/// A record that the device owes.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    offset: usize,
+    queue: QueueIndex,
+    pasid: Pasid,
 }
 
 impl StrictHost {
@@ -67,9 +80,10 @@ impl StrictHost {
 
     /// The device completes what it was given of Weir's own.
     pub(crate) fn complete(&mut self, record: [u64; 4]) {
-        for offset in core::mem::take(&mut self.owed) {
-            self.write_window(offset, &record);
+        for owed in core::mem::take(&mut self.owed) {
+            self.write_window(owed.offset, &record);
         }
+        self.owed_before = 0;
     }
 
     /// Does what is asked, and says what to answer.
@@ -100,16 +114,35 @@ impl StrictHost {
             Request::ReleaseHandle { vector } => self.slots[usize::from(vector)] = None,
             Request::Reset { queues } => {
                 assert_eq!(self.enabled.without(queues), QueueSet::EMPTY);
+                self.give_up(|_| true);
                 self.enabled = QueueSet::EMPTY;
                 self.slots = Default::default();
             }
-            Request::Queues {
-                queues,
-                action: QueueAction::Disable | QueueAction::Reset,
-            } => self.enabled = self.enabled.without(queues),
-            Request::Queues { .. } | Request::Pasid { .. } | Request::EnableQueue { .. } => {}
+            Request::Queues { queues, action } => {
+                if action != QueueAction::Drain {
+                    self.give_up(|owed| queues.contains(owed.queue));
+                }
+                if matches!(action, QueueAction::Disable | QueueAction::Reset) {
+                    self.enabled = self.enabled.without(queues);
+                }
+            }
+            Request::Pasid { pasid, action } => {
+                if action == PasidAction::Abort {
+                    self.give_up(|owed| owed.pasid == pasid);
+                }
+            }
+            Request::EnableQueue { .. } => {}
         }
         Some(Answer::Done)
+    }
+
+    /// The device forgets what it had before it was asked to. What came later it may
+    /// have begun with.
+    fn give_up(&mut self, is_concerned: impl Fn(&Owed) -> bool) {
+        let later = self.owed.split_off(self.owed_before);
+        self.owed.retain(|owed| !is_concerned(owed));
+        self.owed.extend(later);
+        self.owed_before = 0;
     }
 
     /// What the device would do on behalf of `pasid` concerns nobody but the guest.
@@ -146,7 +179,7 @@ impl StrictHost {
     }
 
     /// A descriptor with a record of Weir's own.
-    fn assert_watched(&mut self, words: [u64; 8], pasid: Pasid) {
+    fn assert_watched(&mut self, queue: QueueIndex, words: [u64; 8], pasid: Pasid) {
         let descriptor = Descriptor::from_words(words);
         let flags = descriptor.word0.flags();
         let record = descriptor.completion_record_address - WINDOW.base;
@@ -154,7 +187,16 @@ impl StrictHost {
         if flags.request_completion_interrupt() {
             assert_eq!(descriptor.word4.interrupt_handle(), BATCH_HANDLE);
         }
-        self.owed.push(usize::try_from(record).unwrap());
+        let offset = usize::try_from(record).unwrap();
+        assert!(
+            self.owed.iter().all(|owed| owed.offset != offset),
+            "the place at {offset:#x} is used again while the device has it"
+        );
+        self.owed.push(Owed {
+            offset,
+            queue,
+            pasid,
+        });
         if descriptor.word0.operation() == Operation::DRAIN {
             return;
         }
@@ -264,7 +306,7 @@ impl Host for StrictHost {
         assert!(!descriptor.word0.privileged());
         let has_record = descriptor.word0.flags().completion_record_address_valid();
         if has_record && WINDOW.contains(descriptor.completion_record_address) {
-            self.assert_watched(words, pasid);
+            self.assert_watched(queue, words, pasid);
         } else {
             self.assert_harmless(words, pasid, false);
         }
@@ -330,6 +372,7 @@ impl Host for StrictHost {
                 );
             }
         }
+        self.owed_before = self.owed.len();
         self.out = Some(request);
     }
 }

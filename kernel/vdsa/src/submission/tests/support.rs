@@ -282,6 +282,7 @@ fn view(handles: &HandleTable) -> QueueView<'_> {
     QueueView {
         index: QueueIndex::new(3).unwrap(),
         is_enabled: true,
+        is_aborting: false,
         mode: QueueMode::Dedicated,
         is_limited_portal: true,
         size: 16,
