@@ -34,6 +34,9 @@ use super::routes::GuestTarget;
 /// and one of Weir's own for the batches of each of its queues.
 pub const MAX_VECTORS: usize = 48;
 
+/// How many host PASIDs a client can have: there is a bit for each in a [`Set`].
+pub const MAX_PASIDS: usize = 64;
+
 /// How many lines a client can have: one for each vector, and others that they had
 /// before and that led to other processors.
 pub(super) const MAX_LINES: usize = 2 * MAX_VECTORS;
@@ -45,7 +48,7 @@ pub struct ClientSetup {
     pub queues: Set,
     /// The physical queues that it shares.
     pub shared_queues: Set,
-    /// Its host PASIDs.
+    /// Its host PASIDs, at most [`MAX_PASIDS`].
     pub pasids: Vec<Pasid>,
     /// Called with `token` when there is an answer or an event, on any processor,
     /// in any context: it may set a flag and wake a processor.
@@ -70,6 +73,9 @@ pub(super) struct Vector<H: Hardware> {
     pub(super) line: H::Line,
     pub(super) handle: InterruptHandle,
     pub(super) target: GuestTarget,
+    /// The PASIDs in whose name the slot could be used since it is the client's, by their
+    /// places in the setup: the device may have descriptors of all of them that name it.
+    pub(super) pasids: Set,
 }
 
 /// One client.
@@ -97,6 +103,10 @@ const END_FAILED: u8 = 5;
 
 impl<H: Hardware> Client<H> {
     pub(super) fn new(setup: ClientSetup) -> Self {
+        assert!(
+            setup.pasids.len() <= MAX_PASIDS,
+            "a client has at most {MAX_PASIDS} PASIDs"
+        );
         Self {
             setup,
             turn: AtomicU8::new(turn::IDLE),
@@ -193,10 +203,13 @@ impl<H: Hardware> Client<H> {
 
     /// Moves a vector to another PASID of the client's.
     pub(super) fn set_vector_pasid(&self, vector: u8, pasid: Pasid) -> Result<(), VectorError> {
-        if !self.owns_pasid(pasid) {
-            return Err(VectorError::NotYours(pasid));
-        }
-        self.with_slot(vector, |slot| slot.set_pasid(SlotPasid::Checked(pasid)))
+        let place = self.place_of(pasid).ok_or(VectorError::NotYours(pasid))?;
+        let cell = self.vector(vector).ok_or(VectorError::NoSlot(vector))?;
+        let mut cell = cell.lock();
+        let found = cell.as_mut().ok_or(VectorError::NoSlot(vector))?;
+        found.pasids = Set(found.pasids.0 | Set::just(place).0);
+        let moved = found.slot.set_pasid(SlotPasid::Checked(pasid));
+        moved.map_err(VectorError::Device)
     }
 
     /// In whose name the slot of a vector may be used.
@@ -272,6 +285,12 @@ impl<H: Hardware> Client<H> {
 
     fn notify(&self) {
         (self.setup.notify)(self.setup.token);
+    }
+
+    /// The place of a PASID in the setup.
+    pub(super) fn place_of(&self, pasid: Pasid) -> Option<u8> {
+        let mut pasids = self.setup.pasids.iter();
+        u8::try_from(pasids.position(|&own| own == pasid)?).ok()
     }
 
     pub(super) fn owns_pasid(&self, pasid: Pasid) -> bool {

@@ -74,8 +74,6 @@ pub enum ClientError {
     TooMany,
     /// A queue is another client's.
     QueueTaken(Set),
-    /// It still has vectors; release them first.
-    HasVectors,
 }
 
 impl fmt::Display for ClientError {
@@ -87,7 +85,6 @@ impl fmt::Display for ClientError {
                 "work queues {:#x} (bitmap) belong to another guest; give this one others",
                 queues.0
             ),
-            Self::HasVectors => f.write_str("a guest still has interrupt vectors"),
         }
     }
 }
@@ -192,20 +189,19 @@ impl<H: Hardware> Service<H> {
         Ok((number, client))
     }
 
-    /// Ends a client that has no vectors any more.
-    pub(super) fn remove_client(&self, number: usize) -> Result<(), ClientError> {
+    /// Ends a client. Vectors that it still has are lost with their slots.
+    pub(super) fn remove_client(&self, number: usize) {
         let mut inner = self.inner.lock();
         let Some(client) = inner.client(number) else {
-            return Ok(());
+            return;
         };
-        if client.count_vectors() > 0 {
-            return Err(ClientError::HasVectors);
-        }
+        // As well as can be.
+        let _ = job::retire(&client, Set::ALL_VECTORS);
+        inner.abandon_vectors(&client, Set::ALL_VECTORS);
         inner.retired.extend(client.spare_lines().drain(..));
         if let Some(place) = inner.clients.get_mut(number) {
             *place = None;
         }
-        Ok(())
     }
 
     /// Whether the device works.
@@ -378,8 +374,8 @@ impl<H: Hardware> Inner<H> {
         }
     }
 
-    /// Takes vectors from a client of a device that does not work: their slots are
-    /// lost, and nothing comes through their lines any more.
+    /// Takes vectors from a client of a device that does not let go of them: their slots
+    /// are lost, and nothing comes through their lines any more.
     fn abandon_vectors(&mut self, client: &Client<H>, mut vectors: Set) {
         while let Some(number) = vectors.take_first() {
             let vector = client.vector(number).and_then(|cell| cell.lock().take());

@@ -332,6 +332,7 @@ const fn just(queue: u8, action: QueueAction) -> Request {
     Request::Queues {
         queues: Set::just(queue),
         action,
+        pasids: Set::EMPTY,
     }
 }
 
@@ -356,6 +357,7 @@ fn a_request_is_one_command_after_the_other() {
     let request = Request::Queues {
         queues,
         action: QueueAction::Drain,
+        pasids: Set::EMPTY,
     };
     assert_eq!(bench.post(&client, request), Some(Answer::Done));
     let abort = Request::AbortPasid(pasid(100));
@@ -455,7 +457,7 @@ fn a_queue_belongs_to_one_client_or_to_those_that_share_it() {
         assert_eq!(add(setup(&[], &[2], 102)), Ok(number));
     }
     assert_eq!(add(setup(&[], &[2], 102)), Err(ClientError::TooMany));
-    bench.service.remove_client(5).unwrap();
+    bench.service.remove_client(5);
     assert_eq!(add(setup(&[], &[2], 102)), Ok(5));
 }
 
@@ -503,10 +505,72 @@ fn a_device_that_gives_handles_is_asked_for_them() {
         bench.commands(),
         [
             Command::RequestHandle(ImsIndex(0)),
+            Command::DrainPasid(pasid(100)),
             Command::ReleaseHandle(handle)
         ]
     );
     assert_eq!(bench.service.slot_counts().free, 2);
+}
+
+/// Otherwise a descriptor of the old owner would interrupt the next one.
+#[test]
+fn a_slot_is_nobody_elses_before_what_named_it_is_drained() {
+    let bench = bench(1);
+    let setup = ClientSetup {
+        pasids: vec![pasid(100), pasid(101), pasid(102)],
+        ..setup(&[0], &[], 100)
+    };
+    let client = bench.service.add_client(setup).unwrap();
+    assert_eq!(bench.allocate(&client, 1), HANDLE_0);
+    // The device may have descriptors with the old PASID and with the new one.
+    client.1.set_vector_pasid(1, pasid(102)).unwrap();
+    bench.device().is_slow = true;
+    let release = Request::ReleaseVectors(Set::just(1));
+    assert_eq!(bench.post(&client, release), None);
+    assert!(!bench.control(0).pasid_enable());
+    assert_eq!(bench.service.slot_counts().free, 0);
+    assert_eq!(bench.device().targets[&0], Some(target(1)));
+    bench.device().is_slow = false;
+    bench.service.run();
+    assert_eq!(client.1.take_answer(), Some(Answer::Done));
+    assert_eq!(bench.service.slot_counts().free, 1);
+    let drains = [100, 102].map(|of| Command::DrainPasid(pasid(of)));
+    assert_eq!(bench.commands(), drains);
+    // What the device does not drain is not given to anybody.
+    assert_eq!(bench.allocate(&client, 1), HANDLE_0);
+    bench.device().outcomes = VecDeque::from([(CommandError::HARDWARE, 0)]);
+    let failed = Answer::Failed(Failure::Command(CommandError::HARDWARE));
+    assert_eq!(bench.post(&client, release), Some(failed));
+    assert_eq!(bench.service.slot_counts().free, 0);
+    assert_eq!(bench.post(&client, release), Some(Answer::Done));
+}
+
+#[test]
+fn in_shared_queues_a_client_waits_for_its_pasids() {
+    let bench = bench(1);
+    let setup = ClientSetup {
+        pasids: vec![pasid(100), pasid(101), pasid(102)],
+        ..setup(&[0], &[2], 100)
+    };
+    let client = bench.service.add_client(setup).unwrap();
+    let request = |pasids| Request::Queues {
+        queues: Set::just(0),
+        action: QueueAction::Disable,
+        pasids: Set(pasids),
+    };
+    assert_eq!(bench.post(&client, request(0b110)), Some(Answer::Done));
+    let reset = Request::Reset {
+        queues: Set::EMPTY,
+        pasids: Set(0b001),
+        vectors: Set::EMPTY,
+    };
+    assert_eq!(bench.post(&client, reset), Some(Answer::Done));
+    let drain = |of| Command::DrainPasid(pasid(of));
+    assert_eq!(
+        bench.commands(),
+        [Command::DisableQueue(0), drain(101), drain(102), drain(100)]
+    );
+    assert_eq!(bench.post(&client, request(0b1000)), NOT_YOURS);
 }
 
 #[test]
@@ -548,7 +612,7 @@ fn lines_are_used_again_by_their_client() {
         assert_eq!(bench.device().targets[&0], None);
     }
     assert_eq!(bench.device().next_line, 1);
-    bench.service.remove_client(client.0).unwrap();
+    bench.service.remove_client(client.0);
     assert!(bench.device().closed.is_empty());
     bench.service.housekeep();
     assert_eq!(bench.device().closed, [0]);
@@ -662,18 +726,28 @@ fn a_reset_takes_queues_and_vectors() {
     }
     let reset = Request::Reset {
         queues: Set(0b11),
+        pasids: Set::EMPTY,
         vectors: Set(0b110),
     };
     assert_eq!(bench.post(&client, reset), Some(Answer::Done));
     assert_eq!(
         bench.commands(),
-        [Command::ResetQueue(0), Command::ResetQueue(1)]
+        [
+            Command::ResetQueue(0),
+            Command::ResetQueue(1),
+            Command::DrainPasid(pasid(100))
+        ]
     );
     // The vector that was not named is still there.
     assert_eq!(bench.service.slot_counts().free, 3);
     assert_eq!(client.1.handle(20), Some(InterruptHandle(2)));
-    let refused = bench.service.remove_client(client.0);
-    assert_eq!(refused, Err(ClientError::HasVectors));
+    // Should its client end all the same, its slot is lost, and the device refuses it.
+    bench.service.remove_client(client.0);
+    assert!(!bench.control(2).pasid_enable());
+    assert_eq!(bench.service.slot_counts().free, 3);
+    bench.service.housekeep();
+    assert_eq!(bench.service.count_retired(), 0);
+    assert_eq!(bench.device().closed.len(), 3);
 }
 
 #[test]
@@ -684,6 +758,7 @@ fn a_refused_command_is_the_clients_to_know() {
     let request = Request::Queues {
         queues: Set(0b11),
         action: QueueAction::Disable,
+        pasids: Set::EMPTY,
     };
     let refused = Answer::Failed(Failure::Command(CommandError::WQ_NOT_ENABLED));
     assert_eq!(bench.post(&client, request), Some(refused));
@@ -720,7 +795,7 @@ fn a_command_that_never_ends_stops_the_users_of_its_device() {
     // It can still let go of what it has.
     let release = Request::ReleaseVectors(Set::ALL_VECTORS);
     assert_eq!(bench.post(&two, release), Some(Answer::Done));
-    bench.service.remove_client(two.0).unwrap();
+    bench.service.remove_client(two.0);
     bench.service.housekeep();
     assert_eq!(bench.device().closed, [0]);
     // Who comes later hears of it at once.
@@ -949,7 +1024,12 @@ fn nothing_is_lost_between_processors() {
                 let queues = client.1.setup.queues;
                 for _ in 0..ROUNDS {
                     let action = QueueAction::Drain;
-                    client.1.post(Request::Queues { queues, action });
+                    let pasids = Set::EMPTY;
+                    client.1.post(Request::Queues {
+                        queues,
+                        action,
+                        pasids,
+                    });
                     bench.service.post(client.0);
                     let mut tries = 0;
                     while client.1.take_answer() != Some(Answer::Done) {

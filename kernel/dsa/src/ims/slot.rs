@@ -97,6 +97,17 @@ impl<E: Entry> Slot<E> {
         Ok(())
     }
 
+    /// Takes the PASID away: descriptors that name the slot from now on fail. What the
+    /// device took before may still interrupt, to be drained before the slot is
+    /// [disabled](Self::disable).
+    ///
+    /// # Errors
+    /// If the entry does not keep what is written.
+    pub fn retire(&mut self) -> Result<(), Error> {
+        self.is_enabled = false;
+        self.write_control()
+    }
+
     /// Sets what is sent, masked meanwhile. What was pending is sent anew.
     ///
     /// # Errors

@@ -32,12 +32,15 @@ pub enum Request {
         /// With what PASID.
         pasid: QueuePasid,
     },
-    /// Do something with queues of the client's own, one after the other.
+    /// Do something with queues of the client's own, one after the other, and then wait
+    /// until the descriptors of PASIDs are done: those that it has in shared queues.
     Queues {
         /// The physical queues.
         queues: Set,
         /// What.
         action: QueueAction,
+        /// The PASIDs, by their places in [`ClientSetup::pasids`].
+        pasids: Set,
     },
     /// Wait until the descriptors of a PASID of the client's are done.
     DrainPasid(Pasid),
@@ -73,13 +76,17 @@ pub enum Request {
         /// What the old slot is called from now on, until it is released.
         aside: u8,
     },
-    /// Take the slots of vectors away; those without one are left out. What names
-    /// their handles has been drained.
+    /// Take the slots of vectors away; those without one are left out. First the device
+    /// is made to refuse their handles, then what it took before is drained: nothing that
+    /// names a slot may be left when somebody else gets it.
     ReleaseVectors(Set),
-    /// [`QueueAction::Reset`] for queues, then [`Request::ReleaseVectors`].
+    /// As [`Request::Queues`] with [`QueueAction::Reset`], and as
+    /// [`Request::ReleaseVectors`].
     Reset {
         /// The physical queues.
         queues: Set,
+        /// The PASIDs, by their places in [`ClientSetup::pasids`].
+        pasids: Set,
         /// The vectors.
         vectors: Set,
     },

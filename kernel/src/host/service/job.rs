@@ -28,8 +28,12 @@ pub(super) struct Job {
     pub(super) request: Request,
     /// Queues that are still to be dealt with.
     queues: Set,
+    /// PASIDs that are still to be drained, by their places in the client's setup.
+    pasids: Set,
     /// Vectors that are still to be released.
     pub(super) vectors: Set,
+    /// Their handles are refused.
+    has_retired: bool,
     /// Whether a command is active.
     is_active: bool,
     /// The slot and line that a handle was asked for.
@@ -38,17 +42,23 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn new(client: usize, request: Request) -> Self {
-        let (queues, vectors) = match request {
-            Request::Queues { queues, .. } => (queues, Set::EMPTY),
-            Request::ReleaseVectors(vectors) => (Set::EMPTY, vectors),
-            Request::Reset { queues, vectors } => (queues, vectors),
-            _ => (Set::EMPTY, Set::EMPTY),
+        let (queues, pasids, vectors) = match request {
+            Request::Queues { queues, pasids, .. } => (queues, pasids, Set::EMPTY),
+            Request::ReleaseVectors(vectors) => (Set::EMPTY, Set::EMPTY, vectors),
+            Request::Reset {
+                queues,
+                pasids,
+                vectors,
+            } => (queues, pasids, vectors),
+            _ => (Set::EMPTY, Set::EMPTY, Set::EMPTY),
         };
         Self {
             client,
             request,
             queues,
+            pasids,
             vectors,
+            has_retired: false,
             is_active: false,
             opened: None,
         }
@@ -138,7 +148,7 @@ impl<H: Hardware> Inner<H> {
                 let is_own = client.owns_pasid(pasid);
                 self.single(job, is_own, Command::AbortPasid(pasid), outcome)
             }
-            Request::Queues { action, .. } => self.queues(job, client, action, outcome),
+            Request::Queues { action, .. } => self.stop(job, client, action, outcome),
             Request::AllocateVector {
                 vector,
                 pasid,
@@ -167,17 +177,8 @@ impl<H: Hardware> Inner<H> {
                 }
                 step
             }
-            Request::ReleaseVectors(_) => self.release(job, client, outcome),
-            Request::Reset { .. } => {
-                if job.queues.is_empty()
-                    && !matches!(outcome, Some(outcome) if outcome.command.queue().is_some())
-                {
-                    return self.release(job, client, outcome);
-                }
-                match self.queues(job, client, QueueAction::Reset, outcome) {
-                    Step::Finished(Answer::Done) => Step::Next,
-                    step => step,
-                }
+            Request::ReleaseVectors(_) | Request::Reset { .. } => {
+                self.stop(job, client, QueueAction::Reset, outcome)
             }
         }
     }
@@ -218,32 +219,52 @@ impl<H: Hardware> Inner<H> {
         }
     }
 
-    /// A job that is a command for each of some queues.
-    fn queues(
+    /// A job that is a command for each of some queues, drains some PASIDs and takes
+    /// vectors away, in this order.
+    fn stop(
         &mut self,
         job: &mut Job,
         client: &Client<H>,
         action: QueueAction,
         outcome: Option<Outcome>,
     ) -> Step {
-        if let Some(outcome) = outcome
-            && outcome.error != CommandError::NONE
-        {
-            return Step::Finished(result(outcome));
+        match outcome {
+            None if !client.owns_queues(job.queues) => {
+                return Step::Finished(Answer::Failed(Failure::NotYours));
+            }
+            // That of a handle which was given back does not matter.
+            Some(outcome) if job.opened.is_none() && outcome.error != CommandError::NONE => {
+                return Step::Finished(result(outcome));
+            }
+            _ => {}
         }
-        if !client.owns_queues(job.queues) {
-            return Step::Finished(Answer::Failed(Failure::NotYours));
+        if !job.has_retired {
+            job.has_retired = true;
+            match retire(client, job.vectors) {
+                Ok(pasids) => job.pasids = Set(job.pasids.0 | pasids.0),
+                Err(_) => {
+                    self.fail();
+                    self.abandon_vectors(client, job.vectors);
+                    return Step::Finished(Answer::Done);
+                }
+            }
         }
-        let Some(queue) = job.queues.take_first() else {
-            return Step::Finished(Answer::Done);
-        };
-        let command = match action {
-            QueueAction::Drain => Command::DrainQueue(queue),
-            QueueAction::Abort => Command::AbortQueue(queue),
-            QueueAction::Disable => Command::DisableQueue(queue),
-            QueueAction::Reset => Command::ResetQueue(queue),
-        };
-        self.start(job, command)
+        if let Some(queue) = job.queues.take_first() {
+            let command = match action {
+                QueueAction::Drain => Command::DrainQueue(queue),
+                QueueAction::Abort => Command::AbortQueue(queue),
+                QueueAction::Disable => Command::DisableQueue(queue),
+                QueueAction::Reset => Command::ResetQueue(queue),
+            };
+            return self.start(job, command);
+        }
+        if let Some(place) = job.pasids.take_first() {
+            return match client.setup.pasids.get(usize::from(place)) {
+                Some(&pasid) => self.start(job, Command::DrainPasid(pasid)),
+                None => Step::Finished(Answer::Failed(Failure::NotYours)),
+            };
+        }
+        self.release(job, client)
     }
 
     fn allocate(
@@ -284,6 +305,7 @@ impl<H: Hardware> Inner<H> {
             line,
             handle,
             target,
+            pasids: client.place_of(pasid).map_or(Set::EMPTY, Set::just),
         };
         if let Err(error) = vector.slot.set_message(H::message(&vector.line)) {
             self.spare(client, vector.line);
@@ -369,12 +391,11 @@ impl<H: Hardware> Inner<H> {
         Step::Finished(Answer::Done)
     }
 
-    /// A job that takes vectors away, one after the other.
-    fn release(&mut self, job: &mut Job, client: &Client<H>, outcome: Option<Outcome>) -> Step {
+    /// Takes the vectors of a job away, one after the other.
+    fn release(&mut self, job: &mut Job, client: &Client<H>) -> Step {
         // The handle of this one was given back; whatever the device says to that, it
         // cannot be used without the slot.
-        if outcome.is_some()
-            && let Some(number) = job.opened.take()
+        if let Some(number) = job.opened.take()
             && !self.take_back(client, number)
         {
             self.fail();
@@ -408,6 +429,24 @@ impl<H: Hardware> Inner<H> {
         self.fail();
         Step::Finished(Answer::Failed(Failure::Device(error)))
     }
+}
+
+/// Lets the device refuse the handles of vectors. Returns the PASIDs in whose name they
+/// could be used, by their places in the client's setup.
+pub(super) fn retire<H: Hardware>(client: &Client<H>, mut vectors: Set) -> Result<Set, dsa::Error> {
+    let mut pasids = Set::EMPTY;
+    while let Some(number) = vectors.take_first() {
+        let Some(cell) = client.vector(number) else {
+            continue;
+        };
+        let mut cell = cell.lock();
+        let Some(vector) = cell.as_mut() else {
+            continue;
+        };
+        vector.slot.retire()?;
+        pasids = Set(pasids.0 | vector.pasids.0);
+    }
+    Ok(pasids)
 }
 
 /// Whether an error says that the device does not work any more.

@@ -49,7 +49,8 @@ pub struct BackingQueue {
 pub struct Backing {
     /// Its client of the physical device, until it is closed.
     pub client: Option<ClientHandle>,
-    /// Its host PASIDs.
+    /// Its host PASIDs, as the client has them: that of each queue, then those that the
+    /// guest names.
     pub pasids: Vec<Pasid>,
     /// What is behind its queues.
     pub queues: ArrayVec<BackingQueue, { vdsa::MAX_QUEUES }>,
@@ -104,5 +105,47 @@ impl Backing {
             .filter(|queue| queue.is_exclusive)
             .map(|queue| queue.physical)
             .collect()
+    }
+
+    /// The PASIDs that descriptors may have which came in by those of `queues` that others
+    /// use as well, by their places in [`pasids`](Self::pasids). Such a queue itself cannot
+    /// be drained, aborted or disabled for one of its users: their PASIDs are drained.
+    pub(super) fn pasids_of_shared(&self, queues: QueueSet) -> Set {
+        let shared = queues
+            .iter()
+            .filter(|&queue| self.queue(queue).is_some_and(|queue| !queue.is_exclusive));
+        pasids_of(shared, self.queues.len(), self.pasids.len())
+    }
+}
+
+/// The places of those PASIDs that come in by `queues`, of so many queues and PASIDs.
+fn pasids_of(
+    queues: impl Iterator<Item = QueueIndex>,
+    count_queues: usize,
+    count_pasids: usize,
+) -> Set {
+    let own: Set = queues.map(QueueIndex::value).collect();
+    if own.is_empty() {
+        return own;
+    }
+    let named = (0..).take(count_pasids).skip(count_queues);
+    Set(own.0 | named.collect::<Set>().0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three queues and two PASIDs of the guest's own.
+    #[test]
+    fn a_shared_queue_has_its_own_pasid_and_those_of_the_guest() {
+        let of = |queues: &[usize]| {
+            let queues = queues.iter().filter_map(|&queue| QueueIndex::new(queue));
+            pasids_of(queues, 3, 5)
+        };
+        assert_eq!(of(&[]), Set::EMPTY);
+        assert_eq!(of(&[1]), Set(0b11010));
+        assert_eq!(of(&[0, 2]), Set(0b11101));
+        assert_eq!(pasids_of(QueueIndex::new(0).into_iter(), 1, 1), Set(0b1));
     }
 }

@@ -64,6 +64,8 @@ impl Backing {
                 let queues = self.queues.iter().filter(|queue| queue.is_exclusive);
                 client.post(Request::Reset {
                     queues: queues.map(|queue| queue.physical).collect(),
+                    // They were aborted.
+                    pasids: Set::EMPTY,
                     vectors: all_vectors(),
                 });
                 Farewell::Reset

@@ -145,6 +145,7 @@ impl Host for Surroundings<'_> {
                 _ => client::Request::Queues {
                     queues: Set::EMPTY,
                     action: client::QueueAction::Drain,
+                    pasids: Set::EMPTY,
                 },
             },
             Request::Queues { queues, action } => client::Request::Queues {
@@ -155,6 +156,7 @@ impl Host for Surroundings<'_> {
                     QueueAction::Disable => client::QueueAction::Disable,
                     QueueAction::Reset => client::QueueAction::Reset,
                 },
+                pasids: backing.pasids_of_shared(queues),
             },
             Request::Pasid { pasid, action } => match action {
                 PasidAction::Drain => client::Request::DrainPasid(pasid),
@@ -175,6 +177,7 @@ impl Host for Surroundings<'_> {
             }
             Request::Reset { queues } => client::Request::Reset {
                 queues: backing.exclusive(queues),
+                pasids: backing.pasids_of_shared(queues),
                 vectors: (0..FIRST_BATCH_VECTOR).collect(),
             },
         };

@@ -54,6 +54,7 @@ fn drain(suite: &mut Suite, owner: &Owner) {
     let drained = owner.client.call(Request::Queues {
         queues: Set::just(owner.queue),
         action: QueueAction::Drain,
+        pasids: Set::EMPTY,
     });
     suite.equal("a_queue_is_drained", drained, Ok(None));
     let done = (0..IN_FLIGHT).filter(|index| {
@@ -65,7 +66,13 @@ fn drain(suite: &mut Suite, owner: &Owner) {
 
 fn disable(suite: &mut Suite, owner: &Owner) {
     let queues = Set::just(owner.queue);
-    let call = |action| owner.client.call(Request::Queues { queues, action });
+    let call = |action| {
+        owner.client.call(Request::Queues {
+            queues,
+            action,
+            pasids: Set::EMPTY,
+        })
+    };
     suite.equal("a_queue_is_disabled", call(QueueAction::Disable), Ok(None));
     owner.write(RECORD, 0);
     owner.portal.submit(&owner.memory_move(None).words());

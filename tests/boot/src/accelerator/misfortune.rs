@@ -105,6 +105,7 @@ fn is_stopped(suite: &mut Suite, owner: &Owner) {
     let drain = Request::Queues {
         queues: Set::just(owner.queue),
         action: QueueAction::Drain,
+        pasids: Set::EMPTY,
     };
     suite.equal(
         "its_requests_are_refused",
@@ -131,6 +132,7 @@ fn hang(suite: &mut Suite, host: &Host, one: &Owner, two: &Owner) -> bool {
     let drain = Request::Queues {
         queues: Set::just(one.queue),
         action: QueueAction::Drain,
+        pasids: Set::EMPTY,
     };
     let answer = one.client.call(drain);
     suite.equal(
@@ -193,6 +195,7 @@ fn slow(suite: &mut Suite, host: &Host, one: &Owner) -> bool {
     one.client.post(Request::Queues {
         queues: Set::just(one.queue),
         action: QueueAction::Drain,
+        pasids: Set::EMPTY,
     });
     suite.equal(
         "a_drain_is_not_done_at_once",

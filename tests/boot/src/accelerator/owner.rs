@@ -245,6 +245,7 @@ impl Owner {
     pub(crate) fn end(self, host: &Host) {
         let reset = Request::Reset {
             queues: Set::just(self.queue),
+            pasids: Set::EMPTY,
             vectors: Set::just(VECTOR),
         };
         assert_eq!(self.client.call(reset), Ok(None), "the queue is reset");
