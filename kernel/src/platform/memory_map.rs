@@ -46,12 +46,12 @@ pub const INTERRUPT_MESSAGES_BYTES: u64 = 1 << 20;
 /// Where pages of devices are shown, if the guest moves a BAR there: where no guest has
 /// RAM, and no further. So the tables that show them stay few, whatever a guest writes
 /// into its BARs.
-const SHOWN: Range<u64> = LOW_RAM_END..IO_APIC.0;
+pub const SHOWN: Range<GuestPhysAddr> = GuestPhysAddr(LOW_RAM_END)..IO_APIC;
 
 /// Whether a BAR of so many bytes at `start` is where pages of devices are shown.
 pub fn is_shown(start: GuestPhysAddr, len_bytes: u64) -> bool {
     let end = start.0.checked_add(len_bytes);
-    start.0 >= SHOWN.start && end.is_some_and(|end| end <= SHOWN.end)
+    start >= SHOWN.start && end.is_some_and(|end| end <= SHOWN.end.0)
 }
 
 /// COM1, the first of its eight ports.

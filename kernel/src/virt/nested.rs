@@ -4,11 +4,16 @@
 //! but for the bits of an entry, which a [`Format`] knows. Tables are only
 //! changed when a guest is made, when a device's page is shown or hidden, and
 //! when a guest goes; the walk down them is the processor's.
+//!
+//! A page is shown and hidden on VM exits, which may not allocate. So the tables for that
+//! are [reserved](NestedTables::reserve) when the guest is made, and a table that maps
+//! nothing any more is used again.
 #![forbid(unsafe_code)]
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
+use core::ops::Range;
 
 use x86_64::PhysAddr;
 
@@ -73,6 +78,8 @@ const _: () = assert!(size_of::<Slot>() == 4);
 struct Table<P> {
     page: P,
     slots: Box<[Slot; 1 << ENTRIES_BITS]>,
+    /// How many of them are not empty.
+    used: u16,
 }
 
 /// The nested tables of one guest.
@@ -80,6 +87,8 @@ struct Table<P> {
 pub struct NestedTables<F, P> {
     /// The first is the top.
     tables: Vec<Table<P>>,
+    /// Those that are not in the tree. There is room for all of them.
+    spare: Vec<u16>,
     format: PhantomData<fn() -> F>,
 }
 
@@ -91,6 +100,7 @@ impl<F: Format, P: TablePage> NestedTables<F, P> {
     pub fn new() -> Result<Self, OutOfMemory> {
         let mut tables = Self {
             tables: Vec::new(),
+            spare: Vec::new(),
             format: PhantomData,
         };
         tables.add_table()?;
@@ -110,6 +120,49 @@ impl<F: Format, P: TablePage> NestedTables<F, P> {
     pub fn len_bytes(&self) -> u64 {
         let each = size_of::<Table<P>>() + size_of::<[Slot; 1 << ENTRIES_BITS]>();
         self.tables.len() as u64 * (SMALL_PAGE + each as u64)
+    }
+
+    /// Makes the tables that are needed to map small pages anywhere in `range`, as long as
+    /// those are in no more than `count` different large pages.
+    ///
+    /// # Errors
+    /// If memory is short.
+    ///
+    /// # Panics
+    /// If `range` is not made of pages, or ends beyond [`ADDRESS_BITS`].
+    pub fn reserve(
+        &mut self,
+        range: Range<GuestPhysAddr>,
+        count: usize,
+    ) -> Result<(), OutOfMemory> {
+        let each = 1_u64 << (LARGE_BITS + ENTRIES_BITS);
+        check(range.start, range.end.0.saturating_sub(range.start.0));
+        for number in range.start.0 / each..range.end.0.div_ceil(each) {
+            self.table_for(number * each, LARGE_BITS)?;
+        }
+        for _ in 0..count {
+            let table = self.add_table()?;
+            self.spare.push(table);
+        }
+        Ok(())
+    }
+
+    /// Whether a small page can be mapped at `guest` with the tables that there are.
+    pub fn has_tables_for(&self, guest: GuestPhysAddr) -> bool {
+        let mut table = 0;
+        let mut bits = ADDRESS_BITS - ENTRIES_BITS;
+        while bits > PAGE_BITS {
+            match self.slot(table, index(guest.0, bits)) {
+                Slot::Table(lower) => table = lower,
+                Slot::Empty => {
+                    let missing = (bits - PAGE_BITS) / ENTRIES_BITS;
+                    return self.spare.len() >= missing as usize;
+                }
+                Slot::Leaf => return false,
+            }
+            bits -= ENTRIES_BITS;
+        }
+        true
     }
 
     /// Maps `length` bytes at `guest` to those at `host`, in the largest pages
@@ -149,7 +202,8 @@ impl<F: Format, P: TablePage> NestedTables<F, P> {
     }
 
     /// Takes away whatever is mapped in `length` bytes at `guest`. Processors
-    /// must then forget it.
+    /// must then forget it: one that has not yet may find there what is mapped elsewhere
+    /// by small pages later, since a table that maps nothing any more is used again.
     ///
     /// # Panics
     /// If anything is not a multiple of 4 KiB, or beyond [`ADDRESS_BITS`]; or if
@@ -166,6 +220,8 @@ impl<F: Format, P: TablePage> NestedTables<F, P> {
     /// Unmaps what is at `at`; gives the address behind it.
     fn unmap_one(&mut self, at: u64, end: u64) -> u64 {
         let mut table = 0;
+        // The entry that leads to it.
+        let mut upper = (0, 0);
         let mut bits = ADDRESS_BITS - ENTRIES_BITS;
         loop {
             let size = 1_u64 << bits;
@@ -173,6 +229,7 @@ impl<F: Format, P: TablePage> NestedTables<F, P> {
             match self.slot(table, index(at, bits)) {
                 Slot::Empty => return next,
                 Slot::Table(lower) => {
+                    upper = (table, index(at, bits));
                     table = lower;
                     bits -= ENTRIES_BITS;
                 }
@@ -182,6 +239,10 @@ impl<F: Format, P: TablePage> NestedTables<F, P> {
                         "part of the page at {at:#x} is to be unmapped"
                     );
                     self.set(table, index(at, bits), Slot::Empty, 0);
+                    if bits == PAGE_BITS && self.table(table).used == 0 {
+                        self.set(upper.0, upper.1, Slot::Empty, 0);
+                        self.spare.push(table);
+                    }
                     return next;
                 }
             }
@@ -212,7 +273,10 @@ impl<F: Format, P: TablePage> NestedTables<F, P> {
             table = match self.slot(table, index) {
                 Slot::Table(lower) => lower,
                 Slot::Empty => {
-                    let lower = self.add_table()?;
+                    let lower = match self.spare.pop() {
+                        Some(spare) => spare,
+                        None => self.add_table()?,
+                    };
                     let entry = F::table(self.table(lower).page.address());
                     self.set(table, index, Slot::Table(lower), entry);
                     lower
@@ -231,7 +295,9 @@ impl<F: Format, P: TablePage> NestedTables<F, P> {
         self.tables.push(Table {
             page: P::allocate()?,
             slots: Box::new([Slot::Empty; 1 << ENTRIES_BITS]),
+            used: 0,
         });
+        self.spare.reserve(self.tables.len() - self.spare.len());
         Ok(number)
     }
 
@@ -249,7 +315,9 @@ impl<F: Format, P: TablePage> NestedTables<F, P> {
         let table = self.tables.get_mut(usize::from(table));
         let table = table.expect("tables are numbered from the top");
         let slot = table.slots.get_mut(index);
-        *slot.expect("an index has nine bits") = new;
+        let old = core::mem::replace(slot.expect("an index has nine bits"), new);
+        table.used += u16::from(new != Slot::Empty);
+        table.used -= u16::from(old != Slot::Empty);
         table.page.write(index, entry);
     }
 }

@@ -150,6 +150,57 @@ fn unmapping_skips_what_is_not_there() {
     assert_eq!(walk(&tables, 2 << 20), None);
 }
 
+/// How many pages of entries there are.
+fn count_pages() -> usize {
+    PAGES.with_borrow(BTreeMap::len)
+}
+
+#[test]
+fn a_reserved_table_is_used_again_and_again() {
+    const HOST: u64 = 0xfe00_3000;
+    let mut tables = tables();
+    let (low, high) = (GuestPhysAddr(0xb000_0000), GuestPhysAddr(0xfec0_0000));
+    assert!(!tables.has_tables_for(low));
+    tables.reserve(low..high, 1).unwrap();
+    // The top, one below it, one for each of the two GiB that the range is in, and the
+    // spare one.
+    assert_eq!(count_pages(), 5);
+    let places = [0xb000_0000, 0xbfff_f000, 0xc000_0000, 0xfebf_f000];
+    for place in places.into_iter().cycle().take(100) {
+        let guest = GuestPhysAddr(place);
+        assert!(tables.has_tables_for(guest));
+        assert!(!map(&mut tables, place, HOST, SMALL_PAGE, Access::Device));
+        // No other large page has a table now, and this one has.
+        for other in places {
+            let is_same = other / LARGE_PAGE == place / LARGE_PAGE;
+            assert_eq!(tables.has_tables_for(GuestPhysAddr(other)), is_same);
+            let found = (other == place).then_some((HOST, DEVICE, SMALL_PAGE));
+            assert_eq!(walk(&tables, other), found);
+        }
+        tables.unmap(guest, SMALL_PAGE);
+        assert_eq!(walk(&tables, place), None);
+    }
+    assert_eq!(count_pages(), 5);
+}
+
+#[test]
+fn a_table_that_maps_something_stays() {
+    let mut tables = tables();
+    map(&mut tables, 0x1000, 0x5000, SMALL_PAGE, Access::Device);
+    map(&mut tables, 0x2000, 0x6000, SMALL_PAGE, Access::Device);
+    tables.unmap(GuestPhysAddr(0x1000), SMALL_PAGE);
+    assert_eq!(walk(&tables, 0x2000), Some((0x6000, DEVICE, SMALL_PAGE)));
+    assert!(!tables.has_tables_for(GuestPhysAddr(1 << 30)));
+    // Nothing is left in it, so a large page can be where it was.
+    tables.unmap(GuestPhysAddr(0x2000), SMALL_PAGE);
+    map(&mut tables, 0, LARGE_PAGE, LARGE_PAGE, Access::Ram);
+    assert_eq!(walk(&tables, 8), Some((LARGE_PAGE + 8, RAM, LARGE_PAGE)));
+    assert!(
+        !tables.has_tables_for(GuestPhysAddr(0x1000)),
+        "RAM is there"
+    );
+}
+
 #[test]
 #[should_panic(expected = "part of the page")]
 fn a_large_page_cannot_go_in_part() {

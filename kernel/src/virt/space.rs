@@ -1,6 +1,7 @@
 //! A guest's physical address space: its RAM, and the nested tables over it.
 
 use alloc::sync::Arc;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
@@ -9,7 +10,7 @@ use x86_64::PhysAddr;
 
 use super::address::GuestPhysAddr;
 use super::memory::{CHUNK_BYTES, GuestMemory};
-use super::nested::{Access, Format, NestedTables};
+use super::nested::{Access, Format, NestedTables, SMALL_PAGE};
 use crate::mm::{OutOfMemory, TableFrame};
 
 /// More virtual processors than any guest may have.
@@ -25,8 +26,9 @@ pub struct Space<F> {
     generation: AtomicU64,
     /// The one generation that each virtual processor works with.
     seen: ArrayVec<AtomicU64, MAX_VCPUS>,
-    /// Locked when something is mapped or unmapped; no other lock is taken then
-    /// but that of the map of frames.
+    /// Locked when something is mapped or unmapped, which nobody does but who makes this
+    /// guest, and its own virtual processors. Where tables are made, the lock of the map
+    /// of frames is taken then; where a page is shown or hidden, none.
     tables: Mutex<NestedTables<F, TableFrame>>,
 }
 
@@ -55,26 +57,33 @@ impl<F: Format> Space<F> {
         }))
     }
 
-    /// Shows the guest `length` bytes of registers or memory at `host`.
+    /// Makes the tables that are needed to [show pages](Self::show_page) anywhere in
+    /// `range`, as long as those are in no more than `count` different large pages.
     ///
     /// # Errors
-    /// If there is no memory for the tables; then part of it may be shown.
+    /// If memory is short.
     ///
     /// # Panics
-    /// If anything is not made of pages, or RAM is there already.
-    pub fn map(
-        &self,
-        guest: GuestPhysAddr,
-        host: PhysAddr,
-        length: u64,
-        access: Access,
-    ) -> Result<(), OutOfMemory> {
+    /// As [`NestedTables::reserve`].
+    pub fn reserve(&self, range: Range<GuestPhysAddr>, count: usize) -> Result<(), OutOfMemory> {
+        self.tables.lock().reserve(range, count)
+    }
+
+    /// Shows the guest a page of registers at `host`, with the tables that there are:
+    /// false if none is left for it. Allocates nothing.
+    ///
+    /// # Panics
+    /// If an address is not that of a page.
+    pub fn show_page(&self, guest: GuestPhysAddr, host: PhysAddr) -> bool {
         let mut tables = self.tables.lock();
-        let replaced = tables.map(guest, host, length, access)?;
-        if replaced {
+        if !tables.has_tables_for(guest) {
+            return false;
+        }
+        let replaced = tables.map(guest, host, SMALL_PAGE, Access::Device);
+        if replaced == Ok(true) {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
-        Ok(())
+        replaced.is_ok()
     }
 
     /// Hides what is at `guest`. Processors that are in the guest may go on

@@ -28,7 +28,7 @@ use crate::vm::shared;
 use crate::vm::vdsa_unit::VdsaUnit;
 use crate::vm::vdsa_unit::backing::{Backing, BackingQueue, FIRST_BATCH_VECTOR, WindowPages};
 use crate::vm::vdsa_unit::moving::Moving;
-use crate::vm::vdsa_unit::portals::ShowPages;
+use crate::vm::vdsa_unit::portals::{COUNT_TABLES, ShowPages};
 
 /// One virtual DSA that is about to be made.
 pub(super) struct VdsaParts<'p, F: Format> {
@@ -113,6 +113,9 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
         }
 
         let queues = self.backing_queues(held.accelerator, &defaults)?;
+        if queues.iter().any(|queue| queue.direct.is_some()) {
+            self.space.reserve(memory_map::SHOWN, COUNT_TABLES)?;
+        }
         // From here on a client has to be closed.
         let client = held
             .accelerator
