@@ -95,6 +95,17 @@ fn a_trusted_guest_submits_without_an_exit() {
 }
 
 #[test]
+fn direct_portals_go_where_a_guest_moves_their_bar() {
+    let guest = "trusted = true\ncmdline = \"attack=configuration\"";
+    let config = one_queue(guest, "policy = \"direct\"", "");
+    let config = config.replace("image = \"demo\"", "image = \"adversary\"");
+    let outcome = run(&Setup::new("direct-moved", &config));
+    let guest = outcome.guest("demo");
+    assert_eq!(guest["result"], "passed", "{guest:#}");
+    assert_nothing_held(&outcome);
+}
+
+#[test]
 fn a_dedicated_queue_stands_in_for_a_shared_one_without_enqcmd() {
     let config = one_queue(
         "pasids = [5]\ncmdline = \"pasid=5\"",
