@@ -15,7 +15,8 @@ pub(crate) fn unallocated(stage: &mut Stage) -> Verdict {
 
 /// Slots that others have: those at its beginning.
 pub(crate) fn foreign(stage: &mut Stage) -> Verdict {
-    try_handles(stage, 0..256)
+    // From above: the last ones that the operator sees are those that others have.
+    try_handles(stage, (0..256).rev())
 }
 
 /// Beyond the table.

@@ -13,6 +13,7 @@
 //! | `limit=N` | gives a piece of work so many seconds (20) |
 //! | `pasid=N` | work on shared queues carries this guest PASID (1) |
 //! | `dedicated-pasid=N` | dedicated queues run with this guest PASID |
+//! | `talk=1` | first listens at its console: what is typed comes back, `go` begins |
 //!
 //! It ends with 0, 1 if a check failed, 2 if work did not come back, 3 if it could not
 //! begin.
@@ -27,6 +28,7 @@ mod input;
 mod lane;
 mod operations;
 mod soak;
+mod talk;
 mod tally;
 
 use alloc::vec::Vec;
@@ -57,6 +59,7 @@ struct Settings {
     device: u64,
     limit: Duration,
     pasids: Pasids,
+    talks: bool,
 }
 
 impl Settings {
@@ -67,6 +70,7 @@ impl Settings {
             device: options.number("dsa")?.unwrap_or(0),
             limit: Duration::from_secs(options.number("limit")?.unwrap_or(20)),
             pasids: Pasids::from_options(options)?,
+            talks: options.number("talk")? == Some(1),
         })
     }
 }
@@ -82,6 +86,9 @@ fn run(guest: &'static Guest) -> u64 {
         Err(error) => return cannot_begin(&error),
     };
     introduce(guest, &device);
+    if settings.talks {
+        talk::until_go();
+    }
     let mut tally = Tally::default();
     let lanes = lanes(&device, &settings, &mut tally);
     if lanes.is_empty() {

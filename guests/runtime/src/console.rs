@@ -54,12 +54,24 @@ pub fn write(arguments: fmt::Arguments<'_>) {
     }
 }
 
+/// A byte that was typed at the other end, if one has come.
+pub fn read() -> Option<u8> {
+    CONSOLE.lock().as_mut()?.0.try_receive_byte().ok()
+}
+
 /// Prints a line to the serial port.
 #[macro_export]
 macro_rules! println {
+    () => { $crate::console::write(format_args!("\n")) };
     ($($argument:tt)*) => {
         $crate::console::write(format_args!("{}\n", format_args!($($argument)*)))
     };
 }
 
-pub use println;
+/// Prints what may end in the middle of a line.
+#[macro_export]
+macro_rules! print {
+    ($($argument:tt)*) => { $crate::console::write(format_args!($($argument)*)) };
+}
+
+pub use {print, println};
