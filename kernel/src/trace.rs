@@ -23,7 +23,9 @@ static RINGS: Once<PerCpu<Ring>> = Once::new();
 pub struct Kind(pub u8);
 
 impl Kind {
-    /// A virtual command ended: its error code.
+    /// A guest's command went to the device: its code.
+    pub const COMMAND: Self = Self(4);
+    /// Such a command ended: 0, or 1 if it failed.
     pub const ANSWER: Self = Self(5);
     /// A guest began.
     pub const START: Self = Self(7);
@@ -41,6 +43,7 @@ impl Kind {
 
     const fn name(self) -> &'static str {
         match self {
+            Self::COMMAND => "command",
             Self::ANSWER => "answer",
             Self::START => "start",
             Self::END => "end",
@@ -195,7 +198,7 @@ mod tests {
     fn event(number: u64) -> Event {
         Event {
             ticks: number,
-            kind: Kind::FAULT,
+            kind: Kind::COMMAND,
             guest: 3,
             index: 7,
             value: u32::try_from(number).unwrap(),

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use hwspec::dsa::{CommandCode, Status};
+
 use super::{Next, World, put};
 use crate::arch::{clock, percpu};
 use crate::monitor::text::{Cell, Line, Nanoseconds};
@@ -54,10 +56,22 @@ impl fmt::Display for Row<'_> {
             Cell::of(self.guest)
         )?;
         match kind {
+            Kind::COMMAND => {
+                let [code, ..] = value.to_le_bytes();
+                write!(f, "vDSA {index}, {}", CommandCode(code))
+            }
             Kind::ANSWER if value == 0 => write!(f, "vDSA {index}, done"),
             Kind::ANSWER => write!(f, "vDSA {index}, failed"),
-            Kind::START => write!(f, "for the {value}. time"),
-            Kind::DEVICE_ERROR => write!(f, "vDSA {index}, code {value:#04x}"),
+            Kind::START => write!(f, "number {value}"),
+            Kind::END => f.write_str("'vms' says how"),
+            Kind::FAULT => f.write_str("'iommu' says which"),
+            Kind::DEVICE_ERROR if value == 0 => {
+                write!(f, "vDSA {index}, a slot does not keep what is written")
+            }
+            Kind::DEVICE_ERROR => {
+                let [code, ..] = value.to_le_bytes();
+                write!(f, "vDSA {index}, {}", Status(code))
+            }
             Kind::HALT => {
                 let what = match value {
                     0 => "the device halted and was reset",
@@ -137,6 +151,7 @@ mod tests {
             [
                 HEADER,
                 &row(Kind::START, 3),
+                &row(Kind::COMMAND, 6),
                 &row(Kind::ANSWER, 1),
                 &row(Kind::DEVICE_ERROR, 0x19),
                 &row(Kind::HALT, 1),
@@ -145,12 +160,13 @@ mod tests {
             ],
             [
                 "AGO          CPU VM              EVENT        WHAT",
-                "12.345 us      1 demo0           start        for the 3. time",
+                "12.345 us      1 demo0           start        number 3",
+                "12.345 us      1 demo0           command      vDSA 2, enable WQ (0x06)",
                 "12.345 us      1 demo0           answer       vDSA 2, failed",
-                "12.345 us      1 demo0           device-error vDSA 2, code 0x19",
+                "12.345 us      1 demo0           device-error vDSA 2, invalid interrupt handle (0x19)",
                 "12.345 us      1 demo0           halt         vDSA 2, the device halted and needs a reset",
                 "12.345 us      1 demo0           no-msr       vCPU 2, MSR 0xc0010117",
-                "12.345 us      1 demo0           end          ",
+                "12.345 us      1 demo0           end          'vms' says how",
             ]
         );
     }

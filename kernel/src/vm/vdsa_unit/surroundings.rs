@@ -2,6 +2,7 @@
 //! queues and slots, and the guest's own interrupts.
 
 use hwio::{DmaPages, Portal, Submission};
+use hwspec::dsa::CommandCode;
 use hwspec::pci::Pasid;
 use vdsa::{GuestAddr, Host, Message, NotRam, PasidAction, QueueAction, QueueIndex, Request};
 
@@ -47,6 +48,26 @@ fn client_vector(vector: u16) -> u8 {
     // A virtual DSA has no vectors beyond MAX_VECTORS; the client refuses what it has
     // not.
     u8::try_from(vector).unwrap_or(u8::MAX)
+}
+
+/// The command by which the guest asked for something.
+fn command(request: &Request) -> CommandCode {
+    match request {
+        Request::EnableQueue { .. } => CommandCode::ENABLE_WQ,
+        Request::Queues { action, .. } => match action {
+            QueueAction::Drain => CommandCode::DRAIN_WQ,
+            QueueAction::Abort => CommandCode::ABORT_WQ,
+            QueueAction::Disable => CommandCode::DISABLE_WQ,
+            QueueAction::Reset => CommandCode::RESET_WQ,
+        },
+        Request::Pasid { action, .. } => match action {
+            PasidAction::Drain => CommandCode::DRAIN_PASID,
+            PasidAction::Abort => CommandCode::ABORT_PASID,
+        },
+        Request::AllocateHandle { .. } => CommandCode::REQUEST_INTERRUPT_HANDLE,
+        Request::ReleaseHandle { .. } => CommandCode::RELEASE_INTERRUPT_HANDLE,
+        Request::Reset { .. } => CommandCode::RESET_DEVICE,
+    }
 }
 
 impl Host for Surroundings<'_> {
@@ -133,6 +154,8 @@ impl Host for Surroundings<'_> {
 
     fn request(&mut self, request: Request) {
         let backing = &mut *self.backing;
+        let code = command(&request).0.into();
+        trace::record(Kind::COMMAND, backing.guest, backing.vdsa, code);
         let request = match request {
             Request::EnableQueue { queue, pasid, .. } => match backing.queue(queue) {
                 Some(queue) if queue.is_exclusive => client::Request::EnableQueue {
