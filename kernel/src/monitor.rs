@@ -17,8 +17,6 @@ pub mod text;
 
 use core::fmt;
 
-use arrayvec::ArrayString;
-
 use crate::arch::{clock, power};
 use crate::boot_info::BootInfo;
 use crate::virt::backend::Backend;
@@ -29,7 +27,7 @@ use crate::{console, println, trace, warn};
 use command::Command;
 use consoles::{Consoles, Printer};
 use faults::{Described, FaultLog, News, Seen};
-use line_editor::{LineEditor, MAX_LINE, Typed};
+use line_editor::{LineEditor, MAX_LINE, Typed, TypedLine};
 use tables::{Answer, Next, Own, World};
 use text::Line;
 
@@ -61,7 +59,7 @@ pub struct Monitor<B: Backend> {
     faults: FaultLog,
     editor: LineEditor,
     /// A line that waits until the answer to the last one has been given.
-    typed: Option<ArrayString<MAX_LINE>>,
+    typed: Option<TypedLine>,
     /// A byte for a guest that has no room for it.
     held_key: Option<u8>,
     answer: Option<Answer>,
@@ -190,20 +188,26 @@ impl<B: Backend> Monitor<B> {
     }
 
     fn edit(&mut self, key: u8) {
-        if key == INTERRUPT {
-            if self.answer.take().is_some() {
-                println!("weir: the rest is left out");
-            }
+        if key == INTERRUPT && self.answer.take().is_some() {
+            println!("weir: the rest is left out");
             return;
         }
         let mut text = [0; 4];
         match self.editor.push(key) {
             Typed::Nothing => {}
             Typed::Echo(character) => console::echo(character.encode_utf8(&mut text)),
-            Typed::Erase(count) => (0..count).for_each(|_| console::echo("\x08 \x08")),
+            Typed::Erase(count) => erase(count),
+            Typed::Replace(count) => {
+                erase(count);
+                console::echo(self.editor.line());
+            }
             Typed::Line(line) => {
                 console::end_prompt(PROMPT, &line);
                 self.typed = Some(line);
+            }
+            Typed::TooLong(line) => {
+                console::end_prompt(PROMPT, &line);
+                println!("weir: a line has at most {MAX_LINE} characters; nothing was done");
             }
         }
     }
@@ -234,7 +238,7 @@ impl<B: Backend> Monitor<B> {
             (Command::Start(name), _, Some(number)) => self.start(name, number),
             (Command::Stop(name), _, Some(number)) => {
                 if !self.hypervisor.stop(number, false) {
-                    println!("weir: {name} is not there");
+                    println!("weir: {name} is not there; 'start {name}' starts it");
                 }
             }
             (Command::Reset(name), _, Some(number)) => {
@@ -243,13 +247,28 @@ impl<B: Backend> Monitor<B> {
                 }
             }
             (Command::Console(name), _, Some(number)) => {
-                println!("weir: this is the console of {name}; Ctrl-] comes back");
-                self.consoles.attach(number, &mut Screen);
+                self.sit_down(name, number);
             }
             (Command::Quit, ..) => self.quit(),
             (Command::Report, ..) => account::write_report(self.hypervisor),
             (question, _, number) => self.answer = Answer::to(question, number),
         }
+    }
+
+    /// Goes to the console of a guest.
+    fn sit_down(&mut self, name: &str, number: usize) {
+        let records = self.hypervisor.records.lock();
+        let is_there = records
+            .get(number)
+            .is_some_and(|record| record.guest().is_some());
+        drop(records);
+        match is_there {
+            true => println!("weir: this is the console of {name}; Ctrl-] comes back"),
+            false => println!(
+                "weir: {name} is not there, so nobody reads what you type; Ctrl-] comes back"
+            ),
+        }
+        self.consoles.attach(number, &mut Screen);
     }
 
     fn start(&self, name: &str, number: usize) {
@@ -327,6 +346,13 @@ impl<B: Backend> Monitor<B> {
         account::write_report(self.hypervisor);
         console::flush();
         power::off();
+    }
+}
+
+/// Takes back so many characters that were typed.
+fn erase(count: usize) {
+    for _ in 0..count {
+        console::echo("\x08 \x08");
     }
 }
 

@@ -35,6 +35,7 @@ use super::pci::Function;
 use super::service::{Counters, Health, Service};
 use crate::mm::{PortalKind, QueuePortal, devices};
 
+pub use announcement::NeededReset;
 pub(super) use bring_up::Surroundings;
 pub use client_handle::ClientHandle;
 pub use view::PciAddress;

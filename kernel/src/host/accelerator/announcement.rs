@@ -1,5 +1,6 @@
 //! What the console says of a device's health.
 
+use core::fmt;
 use core::sync::atomic::Ordering;
 
 use hwspec::dsa::ResetType;
@@ -7,6 +8,21 @@ use hwspec::dsa::ResetType;
 use super::Accelerator;
 use crate::host::service::Health;
 use crate::warn;
+
+/// The reset that a device needs, in words.
+#[derive(Clone, Copy, Debug)]
+pub struct NeededReset(pub ResetType);
+
+impl fmt::Display for NeededReset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            ResetType::ResetDevice => "the command Reset Device",
+            ResetType::FunctionLevel => "a function-level reset",
+            ResetType::Warm => "a warm reset",
+            ResetType::Cold => "a cold reset",
+        })
+    }
+}
 
 /// What of a device's health the console has shown.
 pub(super) struct Shown {
@@ -38,12 +54,7 @@ impl Accelerator {
                 "dsa",
                 "dsa{number} halted and needs {}, which Weir cannot give it; the virtual DSAs \
                  of its guests are halted for good; restart the machine",
-                match reset {
-                    ResetType::ResetDevice => "the command Reset Device",
-                    ResetType::FunctionLevel => "a function-level reset",
-                    ResetType::Warm => "a warm reset",
-                    ResetType::Cold => "a cold reset",
-                }
+                NeededReset(reset)
             ),
             Health::Failed => warn!(
                 "dsa",

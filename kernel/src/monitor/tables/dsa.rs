@@ -6,7 +6,7 @@ use dsa::QueueMode;
 
 use super::{Next, World, put};
 use crate::config::plan::{Policy, QueuePlan};
-use crate::host::accelerator::Accelerator;
+use crate::host::accelerator::{Accelerator, NeededReset};
 use crate::host::service::Health;
 use crate::monitor::text::{Bytes, Cell, Line, List};
 use crate::virt::backend::Backend;
@@ -87,7 +87,7 @@ impl fmt::Display for HealthText {
         match self.0 {
             Health::Works => f.write_str("works"),
             Health::Recovers => f.write_str("halted, is being reset"),
-            Health::Halted(reset) => write!(f, "halted; needs a reset: {reset:?}"),
+            Health::Halted(reset) => write!(f, "halted; needs {}", NeededReset(reset)),
             Health::Failed => f.write_str("failed; switch the machine off and on"),
         }
     }
@@ -303,6 +303,6 @@ mod tests {
         use hwspec::dsa::ResetType;
         assert_eq!(shown(&HealthText(Health::Works)), "works");
         let halted = HealthText(Health::Halted(ResetType::FunctionLevel));
-        assert_eq!(shown(&halted), "halted; needs a reset: FunctionLevel");
+        assert_eq!(shown(&halted), "halted; needs a function-level reset");
     }
 }

@@ -4,6 +4,9 @@ use super::{Next, put};
 use crate::monitor::command::HELP;
 use crate::monitor::text::Line;
 
+const KEYS: &str =
+    "Up brings back an earlier line, Ctrl-U begins it anew, Ctrl-C ends a long answer";
+
 #[derive(Debug, Default)]
 pub(super) struct Help {
     next: usize,
@@ -11,11 +14,13 @@ pub(super) struct Help {
 
 impl Help {
     pub(super) fn next(&mut self, line: &mut Line) -> Next {
-        let Some((name, argument, what)) = HELP.get(self.next) else {
-            return Next::End;
-        };
+        let number = self.next;
         self.next += 1;
-        put!(line, "{name:<8}{argument:<6}{what}")
+        match (HELP.get(number), number.checked_sub(HELP.len())) {
+            (Some((name, argument, what)), _) => put!(line, "{name:<8}{argument:<6}{what}"),
+            (None, Some(0)) => put!(line, "{KEYS}"),
+            _ => Next::End,
+        }
     }
 }
 
@@ -31,6 +36,9 @@ mod tests {
         for _ in 1..HELP.len() {
             assert_eq!(help.next(&mut line), Next::Line);
         }
+        line.clear();
+        assert_eq!(help.next(&mut line), Next::Line);
+        assert_eq!(line.as_str(), KEYS);
         assert_eq!(help.next(&mut line), Next::End);
     }
 }

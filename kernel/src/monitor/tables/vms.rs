@@ -7,7 +7,7 @@ use crate::monitor::text::{Bytes, Cell, Line, List};
 use crate::virt::backend::Backend;
 use crate::vm::summary::Summary;
 
-const HEADER: &str = "VM              STATE       CPUS      MEMORY    EXTRA STARTS   SUBMITTED  \
+const HEADER: &str = "VM              STATE       CPUS       MEMORY      EXTRA STARTS   SUBMITTED  \
                       REFUSED  RETRIED  INTERRUPTS  LAST ENDING";
 
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl fmt::Display for Row<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<15} {:<11} {:<8} {:>7} {:>8} {:>6} {:>11} {:>8} {:>8} {:>11}  ",
+            "{:<15} {:<11} {:<8} {:>8} {:>10} {:>6} {:>11} {:>8} {:>8} {:>11}  ",
             self.name,
             self.state,
             List(self.cpus.iter()),
@@ -136,9 +136,9 @@ mod tests {
         assert_eq!(
             [HEADER, &shown(&running), &shown(&gone)],
             [
-                "VM              STATE       CPUS      MEMORY    EXTRA STARTS   SUBMITTED  REFUSED  RETRIED  INTERRUPTS  LAST ENDING",
-                "demo0           running     0,1       32 MiB  172 KiB      1      123456       12       30       99000  -",
-                "longest-name-15 not started 1         32 MiB        -      0        busy     busy     busy           -  failed with its code 0x2",
+                "VM              STATE       CPUS       MEMORY      EXTRA STARTS   SUBMITTED  REFUSED  RETRIED  INTERRUPTS  LAST ENDING",
+                "demo0           running     0,1        32 MiB    172 KiB      1      123456       12       30       99000  -",
+                "longest-name-15 not started 1          32 MiB          -      0        busy     busy     busy           -  failed with its code 0x2",
             ]
         );
     }
