@@ -27,8 +27,9 @@ only if every guest finished as it should.
                   looked for beside it (docs/configuration.md)
   --bench         counts instructions instead, and prints the figures
   --soak N        N descriptors from three guests, beside the one that attacks
-  --interactive   stays in the monitor when the guests have ended ('help' lists its
-                  commands, 'quit' ends the machine)
+  --interactive   stays in the monitor when the guests have ended: 'help' lists its
+                  commands, Ctrl-] leaves a guest's console, 'quit' ends the machine,
+                  and Ctrl-A x ends QEMU whatever happens (docs/monitor.md)
   --cpus N        processors of the box (2)
   --memory SIZE   RAM of the box (1G)
   --box OPTION    an option of emulator/labbox; several times for several
@@ -154,14 +155,22 @@ prepare() {
 # ---- The box ----
 
 compose_command() {
+    [[ $interactive == no ]] || box+=(--all-keys)
     command=("$TOP/emulator/labbox" --cpus "$cpus" --memory "$memory" "${box[@]}" --
         -kernel "$images/weir" -initrd "$OUTPUT/bundle" -serial "file:$OUTPUT/report.json")
     [[ $interactive == no ]] || command+=(-append "interactive=on")
     command+=("${qemu[@]}")
 }
 
+# The terminal is the monitor's. QEMU puts it back when it ends, but not if it is killed.
 boot_interactive() {
     say "type 'help' for the monitor's commands, and 'quit' to end the machine"
+    if [[ -t 0 ]]; then
+        local terminal
+        terminal=$(stty -g)
+        # shellcheck disable=SC2064 # as it is now
+        trap "stty '$terminal'" EXIT
+    fi
     "${command[@]}" 2>"$OUTPUT/qemu.log" || fail "the box ended badly; see $OUTPUT/qemu.log"
 }
 
