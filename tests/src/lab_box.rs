@@ -129,8 +129,16 @@ impl LabBox {
     /// # Errors
     /// [`BoxError::Io`] if QEMU is gone.
     pub fn send_line(&mut self, line: &str) -> Result<(), BoxError> {
-        self.stdin.write_all(line.as_bytes())?;
-        self.stdin.write_all(b"\n")?;
+        self.send(line.as_bytes())?;
+        self.send(b"\n")
+    }
+
+    /// Types these bytes on the serial console.
+    ///
+    /// # Errors
+    /// As [`LabBox::send_line`].
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), BoxError> {
+        self.stdin.write_all(bytes)?;
         Ok(self.stdin.flush()?)
     }
 

@@ -213,12 +213,22 @@ impl Weir {
     /// If it does not come before `deadline`, or the box ends first.
     pub fn until(&mut self, text: &str, deadline: Instant) -> Result<String, BoxError> {
         loop {
-            let line = self.machine.next_line(deadline)?;
+            let line = shown(&self.machine.next_line(deadline)?);
             self.lines.push(line.clone());
             if line.contains(text) {
                 return Ok(line);
             }
         }
+    }
+
+    /// What the console has shown so far, as far as it was waited for.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// Whether a line that was waited for, or came before one, contains `text`.
+    pub fn has_line(&self, text: &str) -> bool {
+        self.lines.iter().any(|line| line.contains(text))
     }
 
     /// Waits until the box is off or Weir has stopped.
@@ -228,7 +238,7 @@ impl Weir {
     pub fn finish(mut self, deadline: Instant) -> Result<Outcome, Box<dyn Error>> {
         let ending = loop {
             let line = match self.machine.next_line(deadline) {
-                Ok(line) => line,
+                Ok(line) => shown(&line),
                 Err(BoxError::Ended { .. }) => {
                     break Ending::Off(self.machine.wait_for_exit(deadline)?.code());
                 }
@@ -246,12 +256,20 @@ impl Weir {
         Ok(Outcome {
             lines: self.lines,
             ending,
-            report: match report.trim() {
-                "" => None,
-                text => Some(serde_json::from_str(text)?),
+            // An operator may have asked for others before it.
+            report: match report.lines().last() {
+                None => None,
+                Some(text) => Some(serde_json::from_str(text)?),
             },
         })
     }
+}
+
+/// A line as a terminal shows it: what was taken away again, such as the operator's prompt,
+/// is not there.
+fn shown(line: &str) -> String {
+    let shown = line.rsplit("\r\x1b[K").next();
+    shown.unwrap_or_default().to_owned()
 }
 
 impl Outcome {
