@@ -26,6 +26,13 @@ fn now_ns(kind: Submission) -> u64 {
     }
 }
 
+/// Whether an instruction may be executed at a privilege level. The processor has checked
+/// the one at which it stopped; the guest can have put another one in its place since.
+#[inline]
+const fn is_permitted(kind: Submission, cpl: u8) -> bool {
+    cpl == 0 || !matches!(kind, Submission::Enqcmds)
+}
+
 impl<B: Backend> Context<'_, B> {
     /// The guest's processor stopped at a submission to `portal`, which decides where
     /// it goes; what the instruction's operand says does not count.
@@ -39,7 +46,12 @@ impl<B: Backend> Context<'_, B> {
         length: u64,
     ) -> Next {
         self.door.exits.add(Reason::Submission);
-        let words = match fetch::descriptor(&self.guest.space.memory, &vcpu.paging(), source) {
+        let paging = vcpu.paging();
+        if !is_permitted(kind, paging.cpl) {
+            self.raise(vcpu, Exception::GENERAL_PROTECTION);
+            return Next::Enter;
+        }
+        let words = match fetch::descriptor(&self.guest.space.memory, &paging, source) {
             Ok(words) => words,
             Err(error) => {
                 self.raise_access_error(vcpu, error);
@@ -111,7 +123,7 @@ impl<B: Backend> Context<'_, B> {
         const LINE: u64 = 64;
         let paging = vcpu.paging();
         let is_allowed = match kind {
-            Submission::Enqcmds => paging.cpl == 0,
+            Submission::Enqcmds => is_permitted(kind, paging.cpl),
             _ => self.msrs.pasid().is_some(),
         };
         if !is_allowed || !destination.0.is_multiple_of(LINE) {
@@ -124,6 +136,25 @@ impl<B: Backend> Context<'_, B> {
             Err(fault) => {
                 self.raise_access_error(vcpu, AccessError::PageFault(fault));
                 Next::Enter
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enqcmds_is_for_the_guests_kernel() {
+        for (kind, permitted) in [
+            (Submission::Movdir64b, true),
+            (Submission::Enqcmd, true),
+            (Submission::Enqcmds, false),
+        ] {
+            assert!(is_permitted(kind, 0), "{kind:?}");
+            for cpl in 1..=3 {
+                assert_eq!(is_permitted(kind, cpl), permitted, "{kind:?} at {cpl}");
             }
         }
     }
