@@ -197,6 +197,7 @@ fn virtual_device() -> VirtualRegisters {
             default_pasid: Pasid::new(default_pasid).unwrap(),
             policy: Policy::Checked,
             batch_handle: None,
+            is_stand_in: false,
             submission_interval_ns: 0,
         })
         .collect();

@@ -116,9 +116,9 @@ impl<B: Backend> Parts<B> {
                 }
                 Err(error) => {
                     close_clients(&bus);
-                    drop(bus);
                     if !give_back(blueprint.host, &mut held) {
-                        // A device may still reach the guest's memory.
+                        // A device may still reach the guest's memory, and the windows.
+                        core::mem::forget(bus);
                         core::mem::forget(space);
                     }
                     return Err(error);

@@ -94,8 +94,8 @@ fn view<'a>(
         operations: surroundings.operations,
         window: surroundings.window,
         batch_handle: match mode.pasid_enable() {
-            true => surroundings.pasids.batch_handle(queue.host_pasid()),
-            false => shape.batch_handle,
+            true if !shape.is_stand_in => surroundings.pasids.batch_handle(queue.host_pasid()),
+            _ => shape.batch_handle,
         },
         policy: shape.policy,
         submission_interval_ns: shape.submission_interval_ns,

@@ -58,7 +58,8 @@ pub struct QueueView<'a> {
     pub operations: [u64; 4],
     /// What no operand may touch.
     pub window: Window,
-    /// The interrupt handle of Weir's own for batches of this queue.
+    /// The interrupt handle of Weir's own for batches of this queue, if they all have one
+    /// host PASID.
     pub batch_handle: Option<u16>,
     /// How submissions reach the device.
     pub policy: Policy,

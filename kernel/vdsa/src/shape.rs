@@ -52,6 +52,9 @@ pub struct QueueShape {
     /// The interrupt handle by which the device tells Weir that a batch is done. Its
     /// slot has the host PASID of the queue. `None`: batches are refused.
     pub batch_handle: Option<u16>,
+    /// The queue is shared as the guest sees it, and a dedicated one behind that: the
+    /// device runs its descriptors with the queue's own host PASID, whatever they name.
+    pub is_stand_in: bool,
     /// How far apart submissions to a shared queue are on average, so that no guest
     /// takes all entries of a physical queue that others use too. As many as the queue
     /// has entries may come at once. 0: no limit.
@@ -104,9 +107,12 @@ impl Shape<'_> {
         operations
     }
 
-    /// The largest batch of any queue, as a power of two.
+    /// The largest batch of any checked queue, as a power of two: lists of others are
+    /// not copied.
     pub(crate) fn max_batch_log2(&self) -> u8 {
-        let limits = self.queues.iter().map(|queue| queue.max_batch_log2);
+        let queues = self.queues.iter();
+        let checked = queues.filter(|queue| queue.policy == Policy::Checked);
+        let limits = checked.map(|queue| queue.max_batch_log2);
         limits.max().unwrap_or(0)
     }
 

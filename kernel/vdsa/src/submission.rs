@@ -170,7 +170,9 @@ impl Submission {
                 vector: vector(&words, &limits),
                 own_handle: match view.pasid {
                     QueuePasid::OfQueue(_) => view.batch_handle,
-                    QueuePasid::OfSubmission(map) => map.batch_handle(pasid),
+                    QueuePasid::OfSubmission(map) => {
+                        view.batch_handle.or_else(|| map.batch_handle(pasid))
+                    }
                 },
             };
             let fate = match kind {

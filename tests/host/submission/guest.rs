@@ -110,7 +110,7 @@ impl Checked {
                 base: WINDOW,
                 len_bytes: window().end - WINDOW,
             },
-            batch_handle: Some(OWN_HANDLE),
+            batch_handle: (!self.is_shared).then_some(OWN_HANDLE),
             policy: Policy::Checked,
             submission_interval_ns: 0,
         };

@@ -44,11 +44,8 @@ pub(super) fn allocate_pasid_handles(
     pairs: &mut [PasidPair],
 ) -> Result<(), BuildError> {
     let last = u8::try_from(client::MAX_VECTORS).unwrap_or(u8::MAX);
-    // Where a dedicated queue stands in for a shared one, batches have its PASID.
-    let stand_in = backing.queues.iter().find_map(|queue| queue.stand_in);
     for (vector, pair) in (FIRST_PASID_VECTOR..last).zip(pairs) {
-        let pasid = stand_in.unwrap_or(pair.host);
-        pair.batch_handle = Some(allocate_batch_handle(backing, vector, pasid)?);
+        pair.batch_handle = Some(allocate_batch_handle(backing, vector, pair.host)?);
     }
     Ok(())
 }

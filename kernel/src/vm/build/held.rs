@@ -8,6 +8,7 @@ use hwspec::pci::Pasid;
 use crate::host::Host;
 use crate::host::accelerator::Accelerator;
 use crate::host::iommu::Domain;
+use crate::vm::vdsa_unit::backing::WindowPages;
 
 /// What one virtual DSA holds of the machine.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct Held {
     pub(super) domains: ArrayVec<Domain, 2>,
     /// Host PASIDs, all of them set for this accelerator, and which domain each leads to.
     pub(super) pasids: Vec<(Pasid, usize)>,
+    /// The window, until there is a virtual DSA for it.
+    pub(super) window: Option<WindowPages>,
 }
 
 /// Gives back what virtual DSAs hold of the IOMMU.

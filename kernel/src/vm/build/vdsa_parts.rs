@@ -50,11 +50,14 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
             accelerator,
             domains: ArrayVec::new(),
             pasids: Vec::new(),
+            window: self.window()?,
         };
         match self.fill(&mut held) {
             Ok(unit) => Ok((unit, held)),
             Err(error) => {
                 if !held::give_back_one(self.blueprint.host, &mut held) {
+                    // A device may still reach them.
+                    core::mem::forget(held.window);
                     core::mem::forget(Arc::clone(self.space));
                 }
                 Err(error)
@@ -64,10 +67,11 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
 
     fn fill(&self, held: &mut Held) -> Result<VdsaUnit, BuildError> {
         let host = self.blueprint.host;
-        let window = self.window()?;
+        let has_window = held.window.is_some();
         let window_shape = Window {
             base: WINDOW,
-            len_bytes: window
+            len_bytes: held
+                .window
                 .as_ref()
                 .map_or(0, |window| hwio::DmaPages::len_words(window) as u64 * 8),
         };
@@ -76,7 +80,7 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
         let unit = held.accelerator.unit();
         for with_window in [false, true] {
             let mut mappings = address_space::ram(self.space);
-            if let (true, Some(window)) = (with_window, &window) {
+            if let (true, Some(window)) = (with_window, &held.window) {
                 let physical = hwio::DmaPages::physical_address(window);
                 mappings.extend(address_space::window_mappings(
                     physical,
@@ -86,17 +90,16 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
             let domain = host.iommu.create_domain(unit, mappings)?;
             // There is room for two.
             held.domains.push(domain);
-            if window.is_none() {
+            if !has_window {
                 break;
             }
         }
-        let has_window =
-            |policy: Policy| usize::from(policy == Policy::Checked && window.is_some());
+        let domain_of = |policy: Policy| usize::from(policy == Policy::Checked && has_window);
 
         // One host PASID for each queue, and one for each of the guest's own.
         let mut defaults = ArrayVec::<Pasid, { vdsa::MAX_QUEUES }>::new();
         for queue in &self.vdsa.queues {
-            let pasid = self.give_pasid(held, has_window(policy(queue)))?;
+            let pasid = self.give_pasid(held, domain_of(policy(queue)))?;
             let _ = defaults.try_push(pasid);
         }
         let mut pairs = Vec::new();
@@ -104,7 +107,7 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
             let Some(guest) = Pasid::new(guest) else {
                 continue;
             };
-            let host = self.give_pasid(held, usize::from(window.is_some()))?;
+            let host = self.give_pasid(held, usize::from(has_window))?;
             pairs.push(PasidPair {
                 guest,
                 host,
@@ -112,6 +115,9 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
             });
         }
 
+        let bars = memory_map::device_bars(u8::try_from(self.index).unwrap_or(u8::MAX));
+        let bars = bars.ok_or(BuildError::TooMany)?;
+        let place = shared::place(self.blueprint.number).ok_or(BuildError::TooMany)?;
         let queues = self.backing_queues(held.accelerator, &defaults)?;
         if queues.iter().any(|queue| queue.direct.is_some()) {
             self.space.reserve(memory_map::SHOWN, COUNT_TABLES)?;
@@ -124,7 +130,8 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
             client: Some(client),
             pasids: held.pasids.iter().map(|&(pasid, _)| pasid).collect(),
             queues,
-            window,
+            // Should this fail yet, the device may reach it until `held` is given back.
+            window: None,
             guest: self.blueprint.number,
             vdsa: self.index,
             processor: self.blueprint.plan.cpus.first().copied().unwrap_or(0),
@@ -133,7 +140,7 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
             moved: 0,
         };
         let shapes = self.shapes(&backing, &defaults).and_then(|shapes| {
-            if backing.window.is_some() {
+            if has_window {
                 allocate_pasid_handles(&backing, &mut pairs)?;
             }
             Ok(shapes)
@@ -145,8 +152,6 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
                 return Err(error);
             }
         };
-        let bars = memory_map::device_bars(u8::try_from(self.index).unwrap_or(u8::MAX));
-        let bars = bars.ok_or(BuildError::TooMany)?;
         let device = VirtualDsa::new(&Shape {
             queues: &shapes,
             guest_pasids: &pairs,
@@ -161,7 +166,7 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
                 return Err(error.into());
             }
         };
-        let place = shared::place(self.blueprint.number).ok_or(BuildError::TooMany)?;
+        backing.window = held.window.take();
         Ok(VdsaUnit::new(
             Box::new(device),
             backing,
@@ -276,6 +281,7 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
                 default_pasid: pasid,
                 policy: policy(queue),
                 batch_handle,
+                is_stand_in: is_stand_in(queue),
                 // So many descriptors in a millisecond.
                 submission_interval_ns: 1_000_000_u32
                     .checked_div(self.blueprint.plan.share_rate)

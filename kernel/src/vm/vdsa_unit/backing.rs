@@ -116,6 +116,21 @@ impl Backing {
             .filter(|&queue| self.queue(queue).is_some_and(|queue| !queue.is_exclusive));
         pasids_of(shared, self.queues.len(), self.pasids.len())
     }
+
+    /// Which PASIDs descriptors may really have for which the guest says `pasid`, by their
+    /// places, if that is not the only one: in queues that stand in for shared ones they
+    /// have the queue's.
+    pub(super) fn pasids_behind(&self, pasid: Pasid) -> Option<Set> {
+        let queues = (0..).zip(&self.queues);
+        let stand_ins = queues.filter(|(_, queue)| queue.stand_in.is_some());
+        let stand_ins: Set = stand_ins.map(|(place, _)| place).collect();
+        if stand_ins.is_empty() {
+            return None;
+        }
+        let place = self.pasids.iter().position(|&own| own == pasid);
+        let place = place.and_then(|place| u8::try_from(place).ok());
+        Some(Set(stand_ins.0 | place.map_or(Set::EMPTY, Set::just).0))
+    }
 }
 
 /// The places of those PASIDs that come in by `queues`, of so many queues and PASIDs.

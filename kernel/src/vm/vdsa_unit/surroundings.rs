@@ -181,9 +181,14 @@ impl Host for Surroundings<'_> {
                 },
                 pasids: backing.pasids_of_shared(queues),
             },
-            Request::Pasid { pasid, action } => match action {
-                PasidAction::Drain => client::Request::DrainPasid(pasid),
-                PasidAction::Abort => client::Request::AbortPasid(pasid),
+            Request::Pasid { pasid, action } => match (backing.pasids_behind(pasid), action) {
+                (Some(pasids), _) => client::Request::Queues {
+                    queues: Set::EMPTY,
+                    action: client::QueueAction::Drain,
+                    pasids,
+                },
+                (None, PasidAction::Drain) => client::Request::DrainPasid(pasid),
+                (None, PasidAction::Abort) => client::Request::AbortPasid(pasid),
             },
             Request::AllocateHandle { vector, pasid } => client::Request::AllocateVector {
                 vector: client_vector(vector),

@@ -1,10 +1,14 @@
 //! Submissions, as far as the device around the check has a part in them.
 
 use hwspec::dsa::ResetType;
-use vdsa::{Answer, SubmissionKind, SubmissionRequest, SubmitResult};
+use vdsa::{
+    Answer, PasidPair, Policy, QueueShape, Shape, SubmissionKind, SubmissionRequest, SubmitResult,
+    Window, window_bytes,
+};
 
 use crate::rig::{
-    CMD, CMDSTATUS, Effect, GENCTRL, INTCAUSE, MSIX, MSIXPERM, Rig, SWERROR, message, queue,
+    BATCH_HANDLE, CMD, CMDSTATUS, Effect, GENCTRL, INTCAUSE, MSIX, MSIXPERM, Rig, SWERROR, WINDOW,
+    dedicated, message, queue, shape, shared, two_pasids,
 };
 
 /// CRAV and RCR.
@@ -129,6 +133,58 @@ fn a_handle_of_another_pasid_is_refused() {
     // The record says 0x19.
     assert_eq!(rig.host.memory.get(&0x2000), Some(&0x19));
     assert_eq!(rig.dsa.refusals().total(), 1);
+}
+
+/// The device looks at the PASID of the queue, which the handle has to have.
+#[test]
+fn batches_of_a_stand_in_end_by_the_queues_own_handle() {
+    let pairs = two_pasids().map(|pair| PasidPair {
+        batch_handle: Some(0x71),
+        ..pair
+    });
+    for (is_stand_in, handle) in [(false, 0x71), (true, u64::from(BATCH_HANDLE))] {
+        let queue = QueueShape {
+            is_stand_in,
+            ..shared(0x101)
+        };
+        let mut rig = Rig::new(&shape(&[queue], &pairs)).running();
+        let mut words = batch(0);
+        words[0] |= 5;
+        let accepted = submit(&mut rig, 0, SubmissionKind::Enqcmds, words);
+        assert_eq!(accepted, SubmitResult::Accepted);
+        let effects = rig.host.take();
+        let [Effect::Submit(_, sent)] = effects[..] else {
+            panic!("{effects:x?}");
+        };
+        assert_eq!(sent[4], handle << 32 | 2, "{is_stand_in}");
+    }
+}
+
+/// Lists of a direct queue are not copied, and take no room from those that are.
+#[test]
+fn a_direct_queue_with_long_batches_leaves_room_for_others() {
+    let checked = QueueShape {
+        max_batch_log2: 1,
+        ..dedicated(0x101)
+    };
+    let direct = QueueShape {
+        policy: Policy::Direct,
+        batch_handle: None,
+        ..dedicated(0x102)
+    };
+    let window = Window {
+        // One batch of two.
+        len_bytes: window_bytes(1, 1),
+        ..WINDOW
+    };
+    let queues = [checked, direct];
+    let shape = Shape {
+        window,
+        ..shape(&queues, &[])
+    };
+    let mut rig = Rig::new(&shape).running();
+    assert_eq!(move64(&mut rig, 0, batch(0)), SubmitResult::Accepted);
+    assert_eq!(rig.dsa.batches_in_flight(), 1);
 }
 
 #[test]

@@ -117,6 +117,7 @@ pub(crate) fn dedicated(default_pasid: u32) -> QueueShape {
         default_pasid: pasid(default_pasid),
         policy: Policy::Checked,
         batch_handle: Some(BATCH_HANDLE),
+        is_stand_in: false,
         submission_interval_ns: 0,
     }
 }

@@ -236,6 +236,7 @@ impl Rig {
             ..Self::with(|view| {
                 view.mode = QueueMode::Shared;
                 view.is_pasid_enabled = true;
+                view.batch_handle = None;
             })
         }
     }
