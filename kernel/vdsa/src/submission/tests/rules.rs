@@ -166,6 +166,39 @@ const REPORTED_IN_THE_RECORD: &[Row] = &[
         [0x2000_000c_0000_0000, 0x1000, 0, WINDOW, 64, 0, 0, 0], Rule::OperandInWindow, 0),
 ];
 
+/// The codes of [DSA 3.0, 5.8.1 "Operation Status Codes"], and of what a device without
+/// ATS says of a read that faults: 0x20.
+#[test]
+fn each_rule_has_the_code_of_the_specification() {
+    let codes = [
+        (Rule::Operation, 0x10),
+        (Rule::Nested, 0x10),
+        (Rule::Flags, 0x11),
+        (Rule::ReservedField, 0x12),
+        (Rule::TransferSize, 0x13),
+        (Rule::DescriptorCount, 0x14),
+        (Rule::DeltaSize, 0x15),
+        (Rule::Overlap, 0x16),
+        (Rule::DualcastOffsets, 0x17),
+        (Rule::ListAlignment, 0x18),
+        (Rule::UnknownHandle, 0x19),
+        (Rule::ForeignHandle, 0x19),
+        (Rule::RecordInWindow, 0x1a),
+        (Rule::RecordMemory, 0x1a),
+        (Rule::RecordAlignment, 0x1b),
+        (Rule::Alignment, 0x1c),
+        (Rule::Privilege, 0x1d),
+        (Rule::ListMemory, 0x20),
+        (Rule::OperandInWindow, 0x20),
+        (Rule::UnknownPasid, 0x22),
+    ];
+    for (rule, code) in codes {
+        assert_eq!(rule.status().0, code, "{rule:?}");
+    }
+    let named = |rule: &Rule| codes.iter().any(|(named, _)| named == rule);
+    assert!(Rule::ALL.iter().all(named));
+}
+
 /// The record that a device writes for a descriptor that it does not execute.
 fn record_of(rule: Rule, invalid_flags: u64) -> [u64; 4] {
     [u64::from(rule.status().0), 0, invalid_flags, 0]
