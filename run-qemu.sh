@@ -24,7 +24,8 @@ only if every guest finished as it should.
 
   --input FILE    the file that the guests work (LICENSE-APACHE)
   --config FILE   another configuration than guests/weir.toml; what it names is
-                  looked for beside it (docs/configuration.md)
+                  looked for beside it (docs/configuration.md); vmlinuz and initrd
+                  are Debian's, by emulator/linux/build, if they are not there
   --bench         counts instructions instead, and prints the figures
   --soak N        N descriptors from three guests, beside the one that attacks
   --interactive   stays in the monitor when the guests have ended: 'help' lists its
@@ -147,7 +148,12 @@ prepare() {
     if [[ $mode != bench && " ${box[*]} " != *" --dsa "* && " ${box[*]} " != *" --no-dsa "* ]]; then
         box+=(--dsa "trace=$OUTPUT/trace;violations=$OUTPUT/violations")
     fi
-    python3 "$TOP/boot/bundle" -o "$OUTPUT/bundle" "$config" \
+    local search=()
+    if grep -q '^ *kernel *=' "$config"; then
+        # The distribution's kernel and an initramfs, where the configuration's folder has none.
+        search=(--search "$(dirname "$config")" --search "$("$TOP/emulator/linux/build")")
+    fi
+    python3 "$TOP/boot/bundle" -o "$OUTPUT/bundle" "$config" "${search[@]}" \
         demo="$images/guest_demo" adversary="$images/guest_adversary" \
         bench="$images/guest_bench" input="$input"
 }

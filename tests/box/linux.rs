@@ -7,14 +7,13 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::indexing_slicing, reason = "a missing field is a failed test")]
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use system_tests::lab_box::LabBox;
+use system_tests::linux::{self, COMPLAINTS, Step};
 use system_tests::qmp::{DSA0, Qmp, QmpError};
 
 /// How many copies `dmatest` makes of up to one page. Longer ones come on top.
@@ -37,18 +36,6 @@ const RTADDR: u64 = 0xfed9_0000 + 0x20;
 /// Bits 11:10, TTM, of [`RTADDR`]: 01b is scalable mode.
 const RTADDR_TTM: u64 = 0b11 << 10;
 const RTADDR_TTM_SCALABLE: u64 = 0b01 << 10;
-
-/// What the kernel's log says only if something is wrong.
-const COMPLAINTS: [&str; 8] = [
-    "BUG:",
-    "WARNING: CPU",
-    "Oops",
-    "Call Trace",
-    "DMAR: [DMA",
-    "DMAR: [INTR-REMAP]",
-    "DMAR: DRHD: handling fault",
-    "blocked for more than",
-];
 
 #[test]
 fn linux_uses_the_dsa_without_an_iommu() {
@@ -182,7 +169,7 @@ impl Boot {
         tests: &str,
         mut on_line: impl FnMut(&str, &mut Qmp) -> Result<(), QmpError>,
     ) -> Result<Run, Box<dyn Error>> {
-        let linux = build_linux(self.kernel)?;
+        let linux = linux::build(self.kernel)?;
         let (kernel, initrd) = (path(&linux, "vmlinuz"), path(&linux, "initrd"));
         let append = format!(
             "console=ttyS0 {} weir.test={tests} weir.copies={COPIES} weir.limit={} weir.hold",
@@ -214,37 +201,6 @@ impl Boot {
             return Err(format!("QEMU ended with {status}, see {}", log.display()).into());
         }
         Ok(Run::new(log, lines, report, rtaddr))
-    }
-}
-
-/// One line of the init: what step it was, whether it passed, and what it found.
-#[derive(Debug, PartialEq)]
-struct Step {
-    name: String,
-    passed: bool,
-    values: HashMap<String, String>,
-}
-
-impl Step {
-    /// Reads `[TIME] weir: NAME ok|fail KEY=VALUE...`; `None` if the line is no such line.
-    fn parse(line: &str) -> Option<Self> {
-        let (_, step) = line.split_once("] weir: ")?;
-        let mut words = step.split_whitespace();
-        let name = words.next()?.to_owned();
-        let passed = match words.next()? {
-            "ok" => true,
-            "fail" | "fail:" => false,
-            _ => return None,
-        };
-        let values = words
-            .filter_map(|word| word.split_once('='))
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect();
-        Some(Self {
-            name,
-            passed,
-            values,
-        })
     }
 }
 
@@ -363,45 +319,7 @@ impl Run {
     }
 }
 
-/// The directory with the kernel and the initramfs, built first if need be, which is shown on
-/// standard error.
-fn build_linux(kernel: &str) -> Result<PathBuf, Box<dyn Error>> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../emulator/linux/build");
-    let output = Command::new(script)
-        .args(["--kernel", kernel])
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !output.status.success() {
-        return Err("emulator/linux/build failed, see what it printed".into());
-    }
-    Ok(String::from_utf8(output.stdout)?.trim_end().into())
-}
-
 /// The file `name` of `directory` as an argument of a command.
 fn path(directory: &Path, name: &str) -> String {
     directory.join(name).display().to_string()
-}
-
-#[test]
-fn a_step_is_told_from_other_lines_of_the_console() {
-    let step = Step::parse("[    7.61] weir: dmatest ok copies=20 failures=0").unwrap();
-    assert!(step.passed);
-    assert_eq!(
-        (step.name.as_str(), step.values["copies"].as_str()),
-        ("dmatest", "20")
-    );
-    assert!(
-        !Step::parse("[    7.61] weir: flr fail: still bound")
-            .unwrap()
-            .passed
-    );
-    assert_eq!(Step::parse("[    7.61] weir: end ok").unwrap().name, "end");
-    assert_eq!(
-        Step::parse("[    0.19] Kernel command line: weir.test=dmatest"),
-        None
-    );
-    assert_eq!(
-        Step::parse("[    7.61] weir: hold: a line on the console powers off"),
-        None
-    );
 }

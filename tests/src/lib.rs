@@ -7,5 +7,6 @@
 #![forbid(unsafe_code)]
 
 pub mod lab_box;
+pub mod linux;
 pub mod qmp;
 pub mod weir_box;

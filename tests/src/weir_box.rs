@@ -14,11 +14,19 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::lab_box::{BoxError, LabBox};
+use crate::linux;
 
 /// How Weir says that a machine, or its configuration, will not do. It halts behind that.
 pub const REFUSAL: &str = "weir: cannot run here: ";
 /// How Weir's last words begin after a panic.
 pub const PANIC: &str = "weir: panicked";
+
+/// What `emulator/linux/build --kernel` calls a kernel, and what configurations call it and
+/// its initial file system.
+const KERNELS: [(&str, [&str; 2]); 2] = [
+    ("stock", ["vmlinuz", "initrd"]),
+    ("backports", ["vmlinuz-backports", "initrd-backports"]),
+];
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const TARGET: &str = "x86_64-unknown-none";
@@ -73,7 +81,7 @@ impl Images {
         self.guests.join(format!("guest_{name}"))
     }
 
-    /// Packs `config`, the guests that it names, and `input` if it names a file `input`.
+    /// Packs `config`, the guests and the kernels that it names, and `input` if it names a file `input`.
     ///
     /// # Errors
     /// If a file cannot be written, or the script fails.
@@ -86,6 +94,13 @@ impl Images {
         for guest in ["demo", "adversary", "bench"] {
             if config.contains(&format!("\"{guest}\"")) {
                 command.arg(format!("{guest}={}", self.guest(guest).display()));
+            }
+        }
+        for (kernel, [image, initrd]) in KERNELS {
+            if config.contains(&format!("\"{image}\"")) {
+                let files = linux::build(kernel)?;
+                command.arg(format!("{image}={}", files.join("vmlinuz").display()));
+                command.arg(format!("{initrd}={}", files.join("initrd").display()));
             }
         }
         if config.contains("\"input\"") {
@@ -229,6 +244,28 @@ impl Weir {
     /// Whether a line that was waited for, or came before one, contains `text`.
     pub fn has_line(&self, text: &str) -> bool {
         self.lines.iter().any(|line| line.contains(text))
+    }
+
+    /// Reads the console until the guests of all these names have said `text`.
+    ///
+    /// # Errors
+    /// Like [`Weir::until`].
+    pub fn until_each_says(
+        &mut self,
+        guests: &[&str],
+        text: &str,
+        deadline: Instant,
+    ) -> Result<(), BoxError> {
+        let has_said = |lines: &[String], guest: &str| {
+            let prefix = format!("[{guest}] ");
+            let mut lines = lines.iter();
+            lines.any(|line| line.contains(&prefix) && line.contains(text))
+        };
+        while !guests.iter().all(|guest| has_said(&self.lines, guest)) {
+            let line = self.machine.next_line(deadline)?;
+            self.lines.push(line);
+        }
+        Ok(())
     }
 
     /// Waits until the box is off or Weir has stopped.
