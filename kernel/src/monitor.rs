@@ -182,7 +182,7 @@ impl<B: Backend> Monitor<B> {
         // Without the guest nobody reads it.
         guest.is_none_or(|guest| {
             let is_taken = guest.input.add(key);
-            guest.door(0).wake();
+            guest.notify_of_input();
             is_taken
         })
     }
@@ -227,6 +227,7 @@ impl<B: Backend> Monitor<B> {
             | Command::Stop(name)
             | Command::Reset(name)
             | Command::Console(name)
+            | Command::ImsMove(name, _)
             | Command::Why(Some(name)) => Some(name),
             _ => None,
         };
@@ -248,6 +249,9 @@ impl<B: Backend> Monitor<B> {
             }
             (Command::Console(name), _, Some(number)) => {
                 self.sit_down(name, number);
+            }
+            (Command::ImsMove(name, vector), _, Some(number)) => {
+                self.move_handle(name, number, vector);
             }
             (Command::Quit, ..) => self.quit(),
             (Command::Report, ..) => account::write_report(self.hypervisor),
@@ -274,6 +278,17 @@ impl<B: Backend> Monitor<B> {
     fn start(&self, name: &str, number: usize) {
         if self.is_quitting || !self.hypervisor.start(number) {
             println!("weir: {name} is there already; 'reset {name}' starts it anew");
+        }
+    }
+
+    fn move_handle(&self, name: &str, number: usize, vector: u32) {
+        let records = self.hypervisor.records.lock();
+        match records.get(number).and_then(|record| record.guest()) {
+            Some(guest) => {
+                guest.place.ask_to_move(vector);
+                println!("weir: {name} is to get another slot for vector {vector}");
+            }
+            None => println!("weir: {name} is not there"),
         }
     }
 

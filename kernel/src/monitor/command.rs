@@ -13,6 +13,8 @@ pub enum Command<'l> {
     Dsa,
     /// Interrupt slots, and who owns which.
     Ims,
+    /// Gives a virtual vector of a guest another interrupt slot.
+    ImsMove(&'l str, u32),
     /// Host PASIDs, and what they lead to.
     Pasids,
     /// Remapping units: domains, devices, faults.
@@ -44,6 +46,8 @@ pub enum CommandError<'l> {
     Unknown(&'l str),
     /// The command wants a guest's name.
     NoGuest(&'static str),
+    /// The command wants the number of a vector that has a slot, not this.
+    NoVector(&'l str),
     /// There is more on the line than the command wants.
     TooMuch(&'l str),
 }
@@ -55,6 +59,11 @@ impl fmt::Display for CommandError<'_> {
             Self::NoGuest(command) => {
                 write!(f, "'{command}' wants a guest's name; 'vms' lists them")
             }
+            Self::NoVector(word) => write!(
+                f,
+                "'ims move VM VECTOR' wants a vector from 1 to {}, not '{word}'",
+                vdsa::MAX_VECTORS - 1
+            ),
             Self::TooMuch(word) => write!(f, "'{word}' is too much on this line; try 'help'"),
         }
     }
@@ -72,7 +81,7 @@ pub const HELP: [(&str, &str, &str); 15] = [
     (
         "ims",
         "",
-        "interrupt slots in use: owner, PASID, mask, target",
+        "interrupt slots in use; 'ims move VM VECTOR' gives a vector another",
     ),
     ("pasids", "", "host PASIDs in use: guest, queue, domain"),
     ("iommu", "", "remapping units, what they found to refuse"),
@@ -110,6 +119,15 @@ pub fn parse(line: &str) -> Result<Option<Command<'_>>, CommandError<'_>> {
         "help" | "?" => (Command::Help, false),
         "vms" => (Command::Vms, false),
         "dsa" => (Command::Dsa, false),
+        "ims" if argument == Some("move") => {
+            let guest = words.next().ok_or(CommandError::NoGuest("ims move"))?;
+            let vector = words.next().unwrap_or("");
+            let known = vector.parse().ok();
+            let known = known.filter(|number| (1..vdsa::MAX_VECTORS).contains(number));
+            let known = known.and_then(|number| u32::try_from(number).ok());
+            let number = known.ok_or(CommandError::NoVector(vector))?;
+            (Command::ImsMove(guest, number), true)
+        }
         "ims" => (Command::Ims, false),
         "pasids" => (Command::Pasids, false),
         "iommu" => (Command::Iommu, false),
@@ -149,6 +167,21 @@ mod tests {
         assert_eq!(parse("why"), Ok(Some(Command::Why(None))));
         assert_eq!(parse(" why  demo0 "), Ok(Some(Command::Why(Some("demo0")))));
         assert_eq!(parse("stop demo0"), Ok(Some(Command::Stop("demo0"))));
+    }
+
+    #[test]
+    fn vectors_are_moved_by_number() {
+        let moved = Command::ImsMove("linux", 1);
+        assert_eq!(parse("ims move linux 1"), Ok(Some(moved)));
+        assert_eq!(parse("ims"), Ok(Some(Command::Ims)));
+        assert_eq!(parse("ims move"), Err(CommandError::NoGuest("ims move")));
+        // Vector 0 has no slot.
+        for word in ["0", "9", "x", "-1"] {
+            let line = std::format!("ims move linux {word}");
+            assert_eq!(parse(&line), Err(CommandError::NoVector(word)));
+        }
+        assert_eq!(parse("ims move linux"), Err(CommandError::NoVector("")));
+        assert_eq!(parse("ims move a 1 2"), Err(CommandError::TooMuch("2")));
     }
 
     #[test]
