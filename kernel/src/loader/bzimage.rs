@@ -15,6 +15,7 @@
 //! | [`START_INFO`], one page | `struct boot_params` |
 //! | the page behind it | the command line |
 //! | [`acpi::TABLES`] | ACPI tables, the root pointer first |
+//! | [`power::RESTART`] | what a processor finds that begins anew |
 //! | the kernel's preferred address | the kernel, and room to unpack itself |
 //! | as high in low RAM as the kernel allows | the initial file system |
 
@@ -27,6 +28,7 @@ use crate::boot_info::MemoryKind;
 use crate::bundle::File;
 use crate::platform::acpi;
 use crate::platform::memory_map;
+use crate::platform::power;
 use crate::virt::memory::LOW_RAM_END;
 
 use super::pvh::Region;
@@ -248,6 +250,7 @@ pub fn load<'f>(
     write(ram, command_line_end, &[0]).map_err(fail)?;
     let tables = acpi::tables(payload.count_vcpus);
     write(ram, acpi::TABLES.0, &tables).map_err(fail)?;
+    write(ram, power::RESTART.0, &power::RESTART_CODE).map_err(fail)?;
     let entry = u32::try_from(image.address);
     Ok(LinuxStart {
         entry: entry.map_err(|_| fail(Fault::BadKernelAddress(image.address)))?,

@@ -94,6 +94,7 @@ fn a_kernel_is_loaded_where_it_wants_to_be() {
     assert_eq!(ram.at(0x100_0000, 13), b"kernel proper");
     assert_eq!(ram.at(0x9_1000, 14), b"console=ttyS0\0");
     assert_eq!(ram.at(0xe_0000, 8), b"RSD PTR ");
+    assert_eq!(ram.at(0xf_fff0, 3), [0xba, 0xf9, 0x0c]);
     // The last page of low RAM.
     assert_eq!(ram.at(0x1ff_f000, 5), b"files");
 }

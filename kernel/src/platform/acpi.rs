@@ -27,15 +27,15 @@ use alloc::vec::Vec;
 
 use super::memory_map::{self, CONSOLE_PIN, ECAM, ECAM_BYTES, IO_APIC, SERIAL_PORT};
 use super::power::{
-    RESET_PORT, RESET_VALUE, SLEEP_CONTROL_PORT, SLEEP_STATUS_PORT, SLEEP_TYPE_OFF,
+    RESET_PORT, RESET_VALUE, RESTART, SLEEP_CONTROL_PORT, SLEEP_STATUS_PORT, SLEEP_TYPE_OFF,
 };
 use super::serial_port;
 use crate::virt::address::GuestPhysAddr;
 
 /// Where the tables are: in the range that PCs have firmware in.
 pub const TABLES: GuestPhysAddr = GuestPhysAddr(0xe_0000);
-/// They end here at the latest.
-pub const TABLES_END: u64 = 0x10_0000;
+/// They end here at the latest, and the firmware's range 16 bytes behind.
+const TABLES_END: u64 = RESTART.0;
 
 const OEM: [u8; 6] = *b"WEIR  ";
 const OEM_TABLE: [u8; 8] = *b"WEIRVM  ";

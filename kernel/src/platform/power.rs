@@ -1,6 +1,8 @@
 //! How a guest switches itself off, and how it resets itself: two ports that its
-//! ACPI tables name.
+//! ACPI tables name, and the place where PCs begin.
 //! [ACPI 6.5, 4.8.3.7 "Sleep Control and Status Registers", 4.8.3.6 "Reset Register"]
+
+use crate::virt::address::GuestPhysAddr;
 
 /// The Sleep Control Register of hardware-reduced ACPI.
 pub const SLEEP_CONTROL_PORT: u16 = 0x600;
@@ -12,6 +14,19 @@ pub const RESET_PORT: u16 = 0xcf9;
 pub const RESET_VALUE: u8 = RESET_CPU | 1 << 1;
 /// SLP_TYP of S5, soft off.
 pub const SLEEP_TYPE_OFF: u8 = 5;
+
+/// Where a processor in real mode goes to have the machine started anew: 16 bytes
+/// below the end of the firmware's range.
+///
+/// On a hardware-reduced platform Linux takes the firmware's reset service and not
+/// the reset register; where that is missing too, it jumps here.
+pub const RESTART: GuestPhysAddr = GuestPhysAddr(0xf_fff0);
+/// What stands there, 16-bit code: [`RESET_VALUE`] goes to [`RESET_PORT`].
+pub const RESTART_CODE: [u8; 9] = {
+    let [low, high] = RESET_PORT.to_le_bytes();
+    // mov dx, PORT; mov al, VALUE; out dx, al; again: hlt; jmp again
+    [0xba, low, high, 0xb0, RESET_VALUE, 0xee, 0xf4, 0xeb, 0xfd]
+};
 
 const RESET_CPU: u8 = 1 << 2;
 /// Sleep Control Register: SLP_EN, and where SLP_TYP is. [ACPI 6.5, table 4.19]
@@ -67,6 +82,8 @@ mod tests {
         assert_eq!(write(0xcf9, 0x0e), Some(PowerRequest::Reset));
         assert_eq!(write(0xcf9, 0x02), None);
         assert_eq!(RESET_VALUE, 6);
+        assert_eq!(RESTART.0, 0xf000 * 16 + 0xfff0);
+        assert_eq!(RESTART_CODE[..6], [0xba, 0xf9, 0x0c, 0xb0, 6, 0xee]);
     }
 
     #[test]
