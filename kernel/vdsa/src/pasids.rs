@@ -31,6 +31,13 @@ impl PasidMap {
         Self { pairs }
     }
 
+    /// Puts other interrupt handles of Weir's own in the place of those that there are.
+    pub(crate) fn replace_batch_handles(&mut self, new: impl Fn(u16) -> u16) {
+        for pair in &mut self.pairs {
+            pair.batch_handle = pair.batch_handle.map(&new);
+        }
+    }
+
     /// Whether the guest has no PASIDs.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()

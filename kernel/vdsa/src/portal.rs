@@ -165,6 +165,15 @@ impl VirtualDsa {
         self.notify(host, notices);
     }
 
+    /// The device was reset, and the handles by which it tells Weir of batches are others:
+    /// `new` says which, for an old one.
+    pub fn replace_batch_handles(&mut self, new: impl Fn(u16) -> u16) {
+        for queue in &mut self.queues {
+            queue.replace_batch_handle(&new);
+        }
+        self.pasids.replace_batch_handles(&new);
+    }
+
     /// The physical device has nothing of this one any more, and never will: batches that
     /// it finished are counted as such, all others as abandoned.
     pub fn give_up(&mut self, host: &mut impl Host) {

@@ -61,6 +61,11 @@ impl WorkQueue {
         &self.shape
     }
 
+    /// Puts another interrupt handle of Weir's own in the place of the one that it has.
+    pub(crate) fn replace_batch_handle(&mut self, new: impl Fn(u16) -> u16) {
+        self.shape.batch_handle = self.shape.batch_handle.map(new);
+    }
+
     pub(crate) const fn mode(&self) -> WqMode {
         self.mode
     }

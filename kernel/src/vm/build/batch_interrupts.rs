@@ -10,7 +10,7 @@ use crate::vm::vdsa_unit::backing::{Backing, FIRST_PASID_VECTOR};
 
 /// Takes an interrupt of Weir's own for the ends of the batches of a PASID.
 pub(super) fn allocate_batch_handle(
-    backing: &Backing,
+    backing: &mut Backing,
     vector: u8,
     pasid: Pasid,
 ) -> Result<u16, BuildError> {
@@ -29,6 +29,7 @@ pub(super) fn allocate_batch_handle(
         Ok(Some(handle)) => {
             let unmasked = client.set_masked(vector, false);
             unmasked.map_err(|_| BuildError::NoInterrupt)?;
+            backing.batch_handles.push((vector, handle));
             Ok(handle.0)
         }
         Ok(None) | Err(Answer::NoHandle) => Err(BuildError::NoInterrupt),
@@ -40,7 +41,7 @@ pub(super) fn allocate_batch_handle(
 /// Takes interrupts of Weir's own for the ends of the batches of guest PASIDs, as far as
 /// there are vectors for them. Batches of others are looked for from time to time.
 pub(super) fn allocate_pasid_handles(
-    backing: &Backing,
+    backing: &mut Backing,
     pairs: &mut [PasidPair],
 ) -> Result<(), BuildError> {
     let last = u8::try_from(client::MAX_VECTORS).unwrap_or(u8::MAX);

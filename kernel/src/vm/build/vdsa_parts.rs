@@ -136,12 +136,13 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
             vdsa: self.index,
             processor: self.blueprint.plan.cpus.first().copied().unwrap_or(0),
             injected: 0,
+            batch_handles: Vec::new(),
             moving: Moving::Not,
             moved: 0,
         };
-        let shapes = self.shapes(&backing, &defaults).and_then(|shapes| {
+        let shapes = self.shapes(&mut backing, &defaults).and_then(|shapes| {
             if has_window {
-                allocate_pasid_handles(&backing, &mut pairs)?;
+                allocate_pasid_handles(&mut backing, &mut pairs)?;
             }
             Ok(shapes)
         });
@@ -257,7 +258,11 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
 
     /// The virtual queues. Each checked one gets an interrupt of Weir's own for the ends
     /// of batches.
-    fn shapes(&self, backing: &Backing, defaults: &[Pasid]) -> Result<Vec<QueueShape>, BuildError> {
+    fn shapes(
+        &self,
+        backing: &mut Backing,
+        defaults: &[Pasid],
+    ) -> Result<Vec<QueueShape>, BuildError> {
         let mut shapes = Vec::new();
         for ((index, queue), &pasid) in (0..).zip(&self.vdsa.queues).zip(defaults) {
             let batch_handle = match policy(queue) {

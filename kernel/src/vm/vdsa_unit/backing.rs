@@ -4,9 +4,10 @@
 use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
+use dsa::InterruptHandle;
 use hwio::MappedPages;
 use hwspec::pci::Pasid;
-use vdsa::{QueueIndex, QueueSet};
+use vdsa::{QueueIndex, QueueSet, VirtualDsa};
 use x86_64::PhysAddr;
 
 use super::moving::{Moving, RETIRED_VECTOR};
@@ -64,6 +65,8 @@ pub struct Backing {
     pub processor: usize,
     /// Descriptors that asked for the guest's attention by software alone.
     pub injected: u64,
+    /// The handles of the client's vectors for batches, as the virtual DSA has them.
+    pub batch_handles: Vec<(u8, InterruptHandle)>,
     /// Whether a vector is getting another slot.
     pub moving: Moving,
     /// How many did.
@@ -75,6 +78,24 @@ impl Backing {
     pub fn close(&mut self) {
         if let Some(client) = self.client.take() {
             client.close();
+        }
+    }
+
+    /// Tells the virtual DSA the handles for batches as they are now: a device that gives
+    /// handles gave others when it was reset.
+    pub(super) fn renew_batch_handles(&mut self, device: &mut VirtualDsa) {
+        let Some(client) = &self.client else {
+            return;
+        };
+        let handles = &self.batch_handles;
+        device.replace_batch_handles(|old| {
+            let mut known = handles.iter();
+            let vector = known.find(|(_, handle)| handle.0 == old);
+            let new = vector.and_then(|&(vector, _)| client.handle(vector));
+            new.map_or(old, |new| new.0)
+        });
+        for (vector, handle) in &mut self.batch_handles {
+            *handle = client.handle(*vector).unwrap_or(*handle);
         }
     }
 

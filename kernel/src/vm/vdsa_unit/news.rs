@@ -60,6 +60,7 @@ fn tell(device: &mut VirtualDsa, host: &mut Surroundings<'_>, event: Event) {
             // What the guest had in the device is gone, and so it sees a halt that a reset
             // cures.
             device.report_halt(host, ResetType::ResetDevice);
+            host.backing.renew_batch_handles(device);
         }
         Event::Halted(reset) => {
             trace::record(Kind::HALT, guest, vdsa, 1);

@@ -160,6 +160,38 @@ fn batches_of_a_stand_in_end_by_the_queues_own_handle() {
     }
 }
 
+/// A device that gives handles gives others after it was reset.
+#[test]
+fn batches_end_by_the_handles_that_the_device_has_now() {
+    let pairs = two_pasids().map(|pair| PasidPair {
+        batch_handle: Some(0x71),
+        ..pair
+    });
+    let mut rig = Rig::new(&shape(&[dedicated(0x101), shared(0x102)], &pairs)).running();
+    assert_eq!(rig.command(0x0060_0001, &[Answer::Done]), 0);
+    rig.dsa.replace_batch_handles(|old| match old {
+        BATCH_HANDLE => 0x171,
+        // What was just replaced is not replaced again.
+        0x71 => BATCH_HANDLE,
+        _ => panic!("nobody has handle {old:#x}"),
+    });
+    rig.host.take();
+    move64(&mut rig, 0, batch(0));
+    let mut words = batch(0);
+    words[0] |= 5;
+    submit(&mut rig, 0x4000, SubmissionKind::Enqcmds, words);
+    let handles: Vec<u64> = rig
+        .host
+        .take()
+        .into_iter()
+        .map(|effect| match effect {
+            Effect::Submit(_, words) => words[4] >> 32,
+            other => panic!("{other:x?}"),
+        })
+        .collect();
+    assert_eq!(handles, [0x171, u64::from(BATCH_HANDLE)]);
+}
+
 /// Lists of a direct queue are not copied, and take no room from those that are.
 #[test]
 fn a_direct_queue_with_long_batches_leaves_room_for_others() {
