@@ -233,7 +233,7 @@ fn policies_and_processors_are_independent() {
 }
 
 #[test]
-#[ignore = "a second kernel; run by .ci/deep"]
+#[ignore = "downloads the backports' kernel (300 MB); .ci/deep kernels runs it"]
 fn the_newest_linux_works_side_by_side() {
     let mut guests = [
         Guest::checked("linux-checked", 0, 1, COPIES),

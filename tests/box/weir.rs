@@ -107,10 +107,18 @@ fn direct_portals_go_where_a_guest_moves_their_bar() {
 
 #[test]
 fn a_dedicated_queue_stands_in_for_a_shared_one_without_enqcmd() {
-    let config = one_queue(
-        "pasids = [5]\ncmdline = \"pasid=5\"",
-        "mode = \"shared\"",
-        "",
+    // A second one like it, and a dedicated one that is used with the same guest PASID.
+    let config = format!(
+        "{}{}",
+        one_queue(
+            "pasids = [5]\ncmdline = \"pasid=5 dedicated-pasid=5\"",
+            "mode = \"shared\"\n\
+             [[guest.queue]]\nwq = \"dsa0/wq0.1\"\nmode = \"shared\"\n\
+             [[guest.queue]]\nwq = \"dsa0/wq0.2\"",
+            "",
+        ),
+        "[[wq]]\nname = \"dsa0/wq0.1\"\nsize = 16\n\
+         [[wq]]\nname = \"dsa0/wq0.2\"\nsize = 16\n"
     );
     let outcome = run(&Setup {
         options: &["--cpus", "1", "--no-enqcmd"],

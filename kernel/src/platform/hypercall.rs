@@ -1,6 +1,6 @@
-//! How a guest reports to the operator: one call, `VMMCALL` or `VMCALL` at
-//! privilege level 0, with [`NUMBER`] in RAX, a [`Key`] in RCX and a value in RDX.
-//! RAX comes back as [`KNOWN`] or [`UNKNOWN`].
+//! How a guest reports to the operator: one call, `VMMCALL` at privilege level 0 (under
+//! SVM; VMX has `VMCALL` instead), with [`NUMBER`] in RAX, a [`Key`] in RCX and a value
+//! in RDX. RAX comes back as [`KNOWN`] or [`UNKNOWN`].
 //!
 //! A guest finds out that there is such a call by CPUID: leaf [`SIGNATURE_LEAF`].
 

@@ -18,7 +18,7 @@ pub enum Exit {
     Halt,
     /// CPUID.
     Cpuid,
-    /// VMMCALL or VMCALL.
+    /// The call to the hypervisor: VMMCALL under SVM.
     Hypercall,
     /// RDMSR of a register that is not the guest's own.
     ReadMsr,

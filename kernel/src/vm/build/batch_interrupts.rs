@@ -4,7 +4,7 @@ use hwspec::pci::Pasid;
 use vdsa::PasidPair;
 
 use super::BuildError;
-use crate::host::client::{self, Answer, Request};
+use crate::host::client::{Answer, Request};
 use crate::host::routes::{Completion, GuestTarget};
 use crate::vm::vdsa_unit::backing::{Backing, FIRST_PASID_VECTOR};
 
@@ -38,14 +38,12 @@ pub(super) fn allocate_batch_handle(
     }
 }
 
-/// Takes interrupts of Weir's own for the ends of the batches of guest PASIDs, as far as
-/// there are vectors for them. Batches of others are looked for from time to time.
+/// Takes interrupts of Weir's own for the ends of the batches of guest PASIDs.
 pub(super) fn allocate_pasid_handles(
     backing: &mut Backing,
     pairs: &mut [PasidPair],
 ) -> Result<(), BuildError> {
-    let last = u8::try_from(client::MAX_VECTORS).unwrap_or(u8::MAX);
-    for (vector, pair) in (FIRST_PASID_VECTOR..last).zip(pairs) {
+    for (vector, pair) in (FIRST_PASID_VECTOR..).zip(pairs) {
         pair.batch_handle = Some(allocate_batch_handle(backing, vector, pair.host)?);
     }
     Ok(())

@@ -11,6 +11,7 @@ use vdsa::{QueueIndex, QueueSet, VirtualDsa};
 use x86_64::PhysAddr;
 
 use super::moving::{Moving, RETIRED_VECTOR};
+use crate::config::MAX_PASIDS;
 use crate::host::accelerator::ClientHandle;
 use crate::host::client::Set;
 use crate::mm::{Frames, QueuePortal};
@@ -23,7 +24,7 @@ pub const FIRST_PASID_VECTOR: u8 = 24;
 const _: () =
     assert!(FIRST_BATCH_VECTOR as usize + vdsa::MAX_QUEUES <= FIRST_PASID_VECTOR as usize);
 const _: () = assert!(vdsa::MAX_VECTORS <= FIRST_BATCH_VECTOR as usize);
-const _: () = assert!(FIRST_PASID_VECTOR + 16 <= RETIRED_VECTOR);
+const _: () = assert!(FIRST_PASID_VECTOR as usize + MAX_PASIDS <= RETIRED_VECTOR as usize);
 
 /// The pages of a window.
 pub type WindowPages = MappedPages<Frames>;

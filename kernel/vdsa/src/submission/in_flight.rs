@@ -205,8 +205,8 @@ impl Submission {
     /// called until there is none: after the interrupt of a batch handle, after an error
     /// of one of the queues, when a drain or an abort of a queue is done and before the
     /// guest hears of that, and from time to time while
-    /// [some are in flight](Self::in_flight), since batches of a queue whose
-    /// submissions name their PASID raise no interrupt.
+    /// [some are in flight](Self::in_flight), since an interrupt may be lost when the
+    /// device is reset, and batches of a PASID without a batch handle raise none.
     pub fn collect(&mut self, host: &mut impl Host) -> Option<Notices> {
         Some(match self.hand_on(host)? {
             HandedOn::Plainly(interrupt) => Notices {
