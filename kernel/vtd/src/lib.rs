@@ -35,6 +35,7 @@ mod capability;
 mod control;
 mod device_tables;
 mod devices;
+mod directory;
 mod domains;
 mod error;
 mod fault;
