@@ -127,10 +127,24 @@ pub fn length_of(bits: u32, bytes: &InstructionBytes, opcode: Opcode) -> Option<
     length_of_prefixed(bits, bytes, opcode)
 }
 
+/// The processor has looked at the instruction, so all that is left is to find the end of
+/// its prefixes, of which it ignores those that mean nothing to it: REP before WBINVD is
+/// WBNOINVD to others, and before VMMCALL VMGEXIT.
 #[cold]
 fn length_of_prefixed(bits: u32, bytes: &InstructionBytes, opcode: Opcode) -> Option<u64> {
-    let instruction = decode_bytes(bits, 0, bytes.as_slice())?;
-    (instruction.mnemonic() == opcode.mnemonic()).then_some(instruction.len() as u64)
+    let is_prefix = |byte: &u8| match byte {
+        0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 => true,
+        0x40..=0x4f => bits == 64,
+        _ => false,
+    };
+    let bytes = bytes.as_slice();
+    let prefixes = bytes.iter().take_while(|byte| is_prefix(byte)).count();
+    let (plain, length) = opcode.plain();
+    let plain = plain.to_le_bytes();
+    let found = bytes.get(prefixes..)?.get(..length as usize)?;
+    plain
+        .starts_with(found)
+        .then(|| prefixes as u64 + u64::from(length))
 }
 
 /// Instructions that the processor stops at without needing their operands.
@@ -168,19 +182,6 @@ impl Opcode {
             Self::Xsetbv => (0xd1_01_0f, 3),
             Self::Invd => (0x08_0f, 2),
             Self::Wbinvd => (0x09_0f, 2),
-        }
-    }
-
-    const fn mnemonic(self) -> Mnemonic {
-        match self {
-            Self::Cpuid => Mnemonic::Cpuid,
-            Self::Hlt => Mnemonic::Hlt,
-            Self::Vmmcall => Mnemonic::Vmmcall,
-            Self::Rdmsr => Mnemonic::Rdmsr,
-            Self::Wrmsr => Mnemonic::Wrmsr,
-            Self::Xsetbv => Mnemonic::Xsetbv,
-            Self::Invd => Mnemonic::Invd,
-            Self::Wbinvd => Mnemonic::Wbinvd,
         }
     }
 }

@@ -326,6 +326,14 @@ fn lengths_include_prefixes_and_are_those_of_the_right_instruction() {
     assert_eq!(length_of(64, &[0x0f], Opcode::Cpuid), None);
     assert_eq!(length_of(64, &[0x0f, 0x01], Opcode::Vmmcall), None);
     assert_eq!(length_of(64, &[], Opcode::Hlt), None);
+    // Prefixes that make another instruction of it for other processors: WBNOINVD, VMGEXIT.
+    assert_eq!(length_of(64, &[0xf3, 0x0f, 0x09], Opcode::Wbinvd), Some(3));
+    assert_eq!(
+        length_of(64, &[0xf3, 0x0f, 0x01, 0xd9], Opcode::Vmmcall),
+        Some(4)
+    );
+    // Outside of 64-bit mode this is INC EAX.
+    assert_eq!(length_of(32, &[0x40, 0x0f, 0xa2], Opcode::Cpuid), None);
     // Fifteen bytes are the most.
     let mut bytes = [0x66; 16];
     bytes[13..15].copy_from_slice(&[0x0f, 0xa2]);
@@ -336,21 +344,21 @@ fn lengths_include_prefixes_and_are_those_of_the_right_instruction() {
 
 #[test]
 fn every_plain_opcode_is_what_the_decoder_says_it_is() {
-    for opcode in [
-        Opcode::Cpuid,
-        Opcode::Hlt,
-        Opcode::Vmmcall,
-        Opcode::Rdmsr,
-        Opcode::Wrmsr,
-        Opcode::Xsetbv,
-        Opcode::Invd,
-        Opcode::Wbinvd,
+    for (opcode, mnemonic) in [
+        (Opcode::Cpuid, Mnemonic::Cpuid),
+        (Opcode::Hlt, Mnemonic::Hlt),
+        (Opcode::Vmmcall, Mnemonic::Vmmcall),
+        (Opcode::Rdmsr, Mnemonic::Rdmsr),
+        (Opcode::Wrmsr, Mnemonic::Wrmsr),
+        (Opcode::Xsetbv, Mnemonic::Xsetbv),
+        (Opcode::Invd, Mnemonic::Invd),
+        (Opcode::Wbinvd, Mnemonic::Wbinvd),
     ] {
         let (word, length) = opcode.plain();
         let bytes = &word.to_le_bytes()[..usize::try_from(length).unwrap()];
         for bits in [16, 32, 64] {
             let iced = decode_bytes(bits, 0, bytes).unwrap();
-            assert_eq!(iced.mnemonic(), opcode.mnemonic());
+            assert_eq!(iced.mnemonic(), mnemonic);
             assert_eq!(iced.len(), bytes.len());
         }
     }
