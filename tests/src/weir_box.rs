@@ -76,6 +76,11 @@ impl Images {
         self.release.join("weir")
     }
 
+    /// A suite that takes the hypervisor's place, `guests` or `accelerator`.
+    pub fn suite(&self, name: &str) -> PathBuf {
+        self.release.join(format!("suite_{name}"))
+    }
+
     /// A guest, by the name that a configuration uses.
     pub fn guest(&self, name: &str) -> PathBuf {
         self.guests.join(format!("guest_{name}"))

@@ -88,8 +88,9 @@ pub trait Vcpu: Send + Sized {
     fn registers_mut(&mut self) -> &mut GeneralRegisters;
     /// RIP.
     fn rip(&self) -> u64;
-    /// Sets RIP. The guest then is at a new instruction: what kept interrupts
-    /// back for one instruction is over.
+    /// Sets RIP, for an instruction that has been carried out. The guest then is at a
+    /// new one: what kept interrupts back for one instruction is over, and the trap that
+    /// RFLAGS.TF asks for is delivered next.
     fn set_rip(&mut self, rip: u64);
     /// RFLAGS.
     fn rflags(&self) -> u64;
@@ -120,6 +121,11 @@ pub trait Vcpu: Send + Sized {
     /// them enabled and nothing else is to be delivered. Priorities are not
     /// looked at.
     fn can_take_interrupt(&self) -> bool;
+    /// Whether something is to be delivered at the next entry already.
+    fn has_event(&self) -> bool;
+    /// Whether a non-maskable interrupt can be delivered at the next entry: no exception
+    /// is to be delivered, and the guest has returned from the last one.
+    fn can_take_nmi(&self) -> bool;
     /// Asks for [`Exit::InterruptWindow`] as soon as an interrupt can be
     /// delivered. The last such request counts.
     fn request_interrupt_window(&mut self);
@@ -131,7 +137,8 @@ pub trait Vcpu: Send + Sized {
     /// of: an interrupt, which then is still to be delivered.
     fn inject(&mut self, event: Event) -> Option<Event>;
 
-    /// Steps over the instruction that was the reason for `exit`. False if it is
+    /// Steps over the instruction that was the reason for `exit`, as
+    /// [`set_rip`](Self::set_rip) does. False if it is
     /// not there any longer, since the guest changed it meanwhile; then it is
     /// executed again.
     fn skip(&mut self, exit: Exit) -> bool;

@@ -12,7 +12,8 @@ use super::registers::Width;
 pub enum Exit {
     /// An interrupt of the machine came, and has been taken.
     Interrupt,
-    /// The guest can take an interrupt now, as was asked for.
+    /// The guest can take an interrupt now, as was asked for; or it is about to return
+    /// from a non-maskable one, and can take another when it has.
     InterruptWindow,
     /// HLT.
     Halt,

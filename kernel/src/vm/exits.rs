@@ -64,8 +64,8 @@ impl<B: Backend> Context<'_, B> {
     /// Hands the guest the interrupt that is next, or asks to be told when it can be.
     #[inline]
     fn deliver(&mut self, vcpu: &mut B::Vcpu) {
-        if !self.held.is_empty() {
-            return self.deliver_held(vcpu);
+        if !self.held.is_empty() && self.deliver_held(vcpu) {
+            return;
         }
         let priority = vcpu.task_priority();
         let Some(vector) = self.apic.highest(&self.door.pending, priority) else {
@@ -96,16 +96,26 @@ impl<B: Backend> Context<'_, B> {
         }
     }
 
-    /// What had to wait comes before anything new.
+    /// What had to wait comes before anything new. False if nothing of it can be delivered
+    /// but what is new can: an NMI behind another one is looked at again at the next exit,
+    /// which is the end of the turn at the latest.
     #[cold]
-    fn deliver_held(&mut self, vcpu: &mut B::Vcpu) {
-        if core::mem::take(&mut self.held.nmi) {
+    fn deliver_held(&mut self, vcpu: &mut B::Vcpu) -> bool {
+        if self.held.nmi && vcpu.can_take_nmi() {
+            self.held.nmi = false;
             self.displace(vcpu, Event::Nmi);
-        } else if !vcpu.can_take_interrupt() {
-            vcpu.request_interrupt_window();
-        } else if let Some(vector) = self.held.interrupt.take() {
-            vcpu.inject(Event::Interrupt(vector));
+            return true;
         }
+        let Some(vector) = self.held.interrupt else {
+            return false;
+        };
+        if vcpu.can_take_interrupt() {
+            self.held.interrupt = None;
+            vcpu.inject(Event::Interrupt(vector));
+        } else {
+            vcpu.request_interrupt_window();
+        }
+        true
     }
 
     /// Delivers `event` now; an interrupt that it takes the place of comes later.
@@ -224,9 +234,11 @@ impl<B: Backend> Context<'_, B> {
         vcpu.skip(Exit::Halt);
         let priority = vcpu.task_priority();
         let next = self.apic.highest(&self.door.pending, priority);
-        // With interrupts off only an NMI wakes it.
+        // With interrupts off only an NMI wakes it, or the trap of a single step.
+        let has_nmi = self.held.nmi && vcpu.can_take_nmi();
         let can_take = vcpu.can_take_interrupt();
-        if self.held.nmi || can_take && (next.is_some() || self.held.interrupt.is_some()) {
+        let has_interrupt = can_take && (next.is_some() || self.held.interrupt.is_some());
+        if vcpu.has_event() || has_nmi || has_interrupt {
             return Next::Enter;
         }
         *self.activity = Activity::Halted;

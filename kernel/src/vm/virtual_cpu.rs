@@ -115,7 +115,8 @@ impl<B: Backend> VirtualCpu<B> {
         let is_next =
             |held: Option<u8>| held.is_some() || self.apic.highest(pending, priority).is_some();
         // Halted with interrupts off, only an NMI wakes it.
-        self.held.nmi || self.vcpu.can_take_interrupt() && is_next(self.held.interrupt)
+        let has_nmi = self.held.nmi && self.vcpu.can_take_nmi();
+        has_nmi || self.vcpu.can_take_interrupt() && is_next(self.held.interrupt)
     }
 
     /// When its timer is to fire, in ticks of the time-stamp counter.

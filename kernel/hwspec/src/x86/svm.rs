@@ -258,8 +258,9 @@ pub struct Intercept1 {
     pub cpuid: bool,
     /// RSM.
     pub rsm: bool,
-    #[bits(2)]
-    _unused_21_20: u8,
+    /// IRET.
+    pub iret: bool,
+    _unused_21: bool,
     /// INVD.
     pub invd: bool,
     /// PAUSE.
@@ -285,6 +286,7 @@ const _: () = assert!(
     Intercept1::VINTR_OFFSET == 4
         && Intercept1::RDPMC_OFFSET == 15
         && Intercept1::CPUID_OFFSET == 18
+        && Intercept1::IRET_OFFSET == 20
         && Intercept1::INVD_OFFSET == 22
         && Intercept1::HLT_OFFSET == 24
         && Intercept1::INVLPGA_OFFSET == 26
@@ -456,6 +458,8 @@ pub mod exit_code {
     pub const CPUID: u64 = 0x072;
     /// VMEXIT_RSM.
     pub const RSM: u64 = 0x073;
+    /// VMEXIT_IRET.
+    pub const IRET: u64 = 0x074;
     /// VMEXIT_INVD.
     pub const INVD: u64 = 0x076;
     /// VMEXIT_HLT.

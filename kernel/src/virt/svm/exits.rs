@@ -2,6 +2,7 @@
 
 use hwspec::x86::svm::{EventKind, IoExit, NestedFault, exit_code};
 
+use super::nmi::NmiMask;
 use super::vcpu::SvmVcpu;
 use crate::arch::trap;
 use crate::virt::address::GuestPhysAddr;
@@ -72,6 +73,11 @@ impl SvmVcpu {
                 Exit::Unknown(code),
                 Exit::Port,
             ),
+            exit_code::IRET => {
+                self.nmi_mask = NmiMask::Returns(self.rip());
+                self.vmcb_mut().control.intercept_1.set_iret(false);
+                Exit::InterruptWindow
+            }
             exit_code::XSETBV => Exit::WriteXcr,
             exit_code::INVD | exit_code::WBINVD => Exit::FlushCaches,
             exit_code::SHUTDOWN => Exit::Shutdown,

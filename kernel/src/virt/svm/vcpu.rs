@@ -9,6 +9,7 @@ use hwspec::x86::svm::{
 };
 use x86_64::PhysAddr;
 
+use super::nmi::NmiMask;
 use super::processor::{self, Asid, Processor};
 use super::{NestedFormat, msrs, permission_maps, run};
 use crate::arch::features::features;
@@ -37,7 +38,13 @@ const EFER_LME: u64 = 1 << 8;
 pub(super) const EFER_SVME: u64 = 1 << 12;
 /// RFLAGS bit 1 is always set.
 const RFLAGS_FIXED: u64 = 1 << 1;
+/// A trap behind each instruction.
+const RFLAGS_TF: u64 = 1 << 8;
 const RFLAGS_IF: u64 = 1 << 9;
+/// No instruction breakpoint at the next instruction.
+const RFLAGS_RF: u64 = 1 << 16;
+/// DR6: the trap is that of RFLAGS.TF.
+const DR6_BS: u64 = 1 << 14;
 const INITIAL_DR6: u64 = 0xffff_0ff0;
 const INITIAL_DR7: u64 = 0x400;
 /// The page attributes as processors start.
@@ -56,6 +63,7 @@ pub struct SvmVcpu {
     extended: ExtendedState,
     /// What is delivered at the next entry.
     pub(super) event: Option<RawEvent>,
+    pub(super) nmi_mask: NmiMask,
     /// The generation of the guest's space that its translations are of.
     generation: u64,
     asid: Option<Asid>,
@@ -81,6 +89,7 @@ impl SvmVcpu {
             registers: GeneralRegisters::default(),
             extended: ExtendedState::new()?,
             event: None,
+            nmi_mask: NmiMask::Open,
             generation: space.generation(),
             asid: None,
             processor: None,
@@ -169,6 +178,24 @@ impl SvmVcpu {
             .with_v_ign_tpr(priority.v_ign_tpr());
     }
 
+    /// What the processor does behind an instruction of which this was the emulation.
+    #[cold]
+    fn end_instruction(&mut self) {
+        let state = &mut self.vmcb_mut().state;
+        state.rflags &= !RFLAGS_RF;
+        if state.rflags & RFLAGS_TF != 0 {
+            state.dr6 |= DR6_BS;
+            self.event = Some(raw_event(Event::Exception(Exception::DEBUG)));
+        }
+    }
+
+    /// No other one until the guest has returned from this.
+    #[cold]
+    fn mask_nmi(&mut self) {
+        self.nmi_mask = NmiMask::Delivered;
+        self.vmcb_mut().control.intercept_1.set_iret(true);
+    }
+
     /// Makes sure that no translation is used that is not the guest's, or not
     /// any longer.
     #[cold]
@@ -236,7 +263,9 @@ impl Vcpu for SvmVcpu {
                 self.registers.set(Register::RSP, rsp);
             }
         }
+        self.nmi_mask = NmiMask::Open;
         let control = &mut self.vmcb_mut().control;
+        control.intercept_1.set_iret(false);
         control.interrupt_shadow = 0;
         control.virtual_interrupt = VirtualInterrupt::new().with_v_intr_masking(true);
     }
@@ -261,6 +290,9 @@ impl Vcpu for SvmVcpu {
         let vmcb = self.vmcb_mut();
         vmcb.state.rip = rip;
         vmcb.control.interrupt_shadow = 0;
+        if vmcb.state.rflags & (RFLAGS_TF | RFLAGS_RF) != 0 {
+            self.end_instruction();
+        }
     }
 
     #[inline]
@@ -345,6 +377,15 @@ impl Vcpu for SvmVcpu {
             && vmcb.control.interrupt_shadow & 1 == 0
     }
 
+    fn has_event(&self) -> bool {
+        self.event.is_some()
+    }
+
+    fn can_take_nmi(&self) -> bool {
+        let is_exception = |event: RawEvent| event.kind() == EventKind::EXCEPTION;
+        !self.event.is_some_and(is_exception) && self.nmi_mask.is_open(self.rip())
+    }
+
     fn request_interrupt_window(&mut self) {
         self.open_window(
             VirtualInterrupt::new()
@@ -359,6 +400,9 @@ impl Vcpu for SvmVcpu {
 
     #[inline]
     fn inject(&mut self, event: Event) -> Option<Event> {
+        if event == Event::Nmi {
+            self.mask_nmi();
+        }
         let displaced = self.event.replace(raw_event(event));
         displaced.and_then(|event| match event.kind() {
             EventKind::INTERRUPT => Some(Event::Interrupt(event.vector())),

@@ -28,7 +28,9 @@ pub(crate) fn run(suite: &mut Suite) {
     check_injection(suite);
     check_windows(suite);
     check_priorities(suite);
+    check_non_maskable(suite);
     check_exceptions(suite);
+    check_single_step(suite);
     check_delivery_to_nowhere(suite);
     check_machine_interrupts(suite);
 }
@@ -129,6 +131,34 @@ fn check_priorities(suite: &mut Suite) {
     );
     suite.equal("below_the_class", guest.vcpu.task_priority(), 3);
     suite.equal("and_then_goes_on", guest.run(), Exit::Hypercall);
+}
+
+/// No NMI comes into the handler of another.
+fn check_non_maskable(suite: &mut Suite) {
+    let mut guest = TestGuest::with_handlers(programs::closed(), |_| programs::timed_handler());
+    guest.run();
+    guest.vcpu.skip(Exit::Hypercall);
+    suite.equal("an_nmi_can_come_at_first", guest.vcpu.can_take_nmi(), true);
+    guest.vcpu.inject(Event::Nmi);
+    suite.equal("its_handler_is_entered", guest.run(), Exit::Hypercall);
+    suite.equal("no_other_comes_there", guest.vcpu.can_take_nmi(), false);
+    guest.vcpu.skip(Exit::Hypercall);
+    suite.equal("its_return_is_seen", guest.run(), Exit::InterruptWindow);
+    suite.equal("nor_at_its_return", guest.vcpu.can_take_nmi(), false);
+    suite.equal("then_the_guest_goes_on", guest.run(), Exit::Hypercall);
+    suite.equal("and_takes_another", guest.vcpu.can_take_nmi(), true);
+}
+
+/// An instruction that is carried out for the guest traps behind it as any other does.
+fn check_single_step(suite: &mut Suite) {
+    let mut guest = TestGuest::new(programs::step());
+    suite.equal("a_guest_steps_into_cpuid", guest.run(), Exit::Cpuid);
+    guest.vcpu.skip(Exit::Cpuid);
+    let behind = guest.vcpu.rip();
+    suite.equal("something_is_to_come", guest.vcpu.has_event(), true);
+    suite.equal("its_debugger_is_entered", guest.run(), Exit::Hypercall);
+    let (vector, rip, _) = report(&guest.vcpu);
+    suite.equal("right_behind_it", (vector, rip), (1, behind));
 }
 
 fn check_exceptions(suite: &mut Suite) {

@@ -131,6 +131,17 @@ global_asm!(
         nop
         vmmcall
 
+    .global guest_step
+    guest_step:
+        lgdt [rip + guest_segments]
+        lidt [rip + guest_interrupts]
+        pushfq
+        or dword ptr [rsp], 0x100           /* TF */
+        popfq
+        cpuid
+        nop
+        vmmcall
+
     .global guest_faults
     guest_faults:
         lgdt [rip + guest_segments]
@@ -292,6 +303,7 @@ labels! {
     closed = guest_closed;
     shadow = guest_shadow;
     priorities = guest_priorities;
+    step = guest_step;
     faults = guest_faults;
     undeliverable = guest_undeliverable;
     triple_fault = guest_triple_fault;
