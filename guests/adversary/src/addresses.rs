@@ -77,7 +77,7 @@ pub(crate) fn record(stage: &mut Stage) -> Verdict {
     let mut seen = Seen::default();
     for place in outside(stage) {
         let work = stage.copy(64).record(place);
-        seen.add(&stage.attempt_words(&work.words()));
+        seen.add(&stage.attempt_with_record(work));
     }
     Verdict {
         is_contained: seen.successes() == 0,

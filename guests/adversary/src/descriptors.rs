@@ -19,7 +19,7 @@ pub(crate) fn misaligned_record(stage: &mut Stage) -> Verdict {
     stage.prepare_target();
     for offset in [1, 4, 8, 16, 31, 4095] {
         let work = Work::no_op().record(stage.target.address(4096) + offset);
-        seen.add(&stage.attempt_words(&work.words()));
+        seen.add(&stage.attempt_with_record(work));
     }
     let is_untouched = stage.target.is_all(0, ROOM, UNTOUCHED);
     Verdict {
@@ -42,7 +42,7 @@ pub(crate) fn overlapping_record(stage: &mut Stage) -> Verdict {
         Work::memory_move(source, record, 32).record(record),
         Work::fill(0, record, 64).record(record),
     ] {
-        seen.add(&stage.attempt_words(&work.words()));
+        seen.add(&stage.attempt_with_record(work));
     }
     // Members whose records are in the list, and are the batch's own.
     let list = stage.list.address(0);

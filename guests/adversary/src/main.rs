@@ -91,6 +91,7 @@ const ATTACKS: &[Attack] = &[
 const ENDS: &[(&str, fn() -> !)] = &[
     ("triple-fault", probe::triple_fault),
     ("endless-loop", probe::endless_loop),
+    ("reset", processor::reset),
 ];
 
 struct Settings {

@@ -168,6 +168,16 @@ const DANGEROUS: &[(u16, Width, u32)] = &[
     (0x5658, Width::Four, 0x564d_5868),
 ];
 
+/// Ends the guest by the port that resets a PC: its own processors, and nothing else.
+pub(crate) fn reset() -> ! {
+    const RESET: u16 = 0xcf9;
+    loop {
+        // Weir ends the guest here.
+        let _ = probe::write_port(RESET, Width::One, 0x0e);
+        core::hint::spin_loop();
+    }
+}
+
 /// I/O ports. Contained if the guest goes on, and those of Weir's own answer as absent.
 pub(crate) fn ports(stage: &mut Stage) -> Verdict {
     if !stage.guest.platform.is_weir() {

@@ -86,8 +86,14 @@ fn templates(stage: &Stage, shared: &Shared, at: usize) {
     let place = stage.guest.ram_end.next_multiple_of(4096);
     let record = stage.records.address(0);
     let target = stage.target.address(at * 64);
-    let harmless = Work::memory_move(stage.source.address(0), target, 64).record(record);
-    let foreign_bytes = Work::memory_move(place, target, 64).record(record);
+    let queue = stage.queue();
+    let pasid = match queue.is_dedicated {
+        true => 0,
+        false => queue.pasid.unwrap_or(0),
+    };
+    let copy = |from| Work::memory_move(from, target, 64).record(record);
+    let harmless = copy(stage.source.address(0)).pasid(pasid);
+    let foreign_bytes = copy(place).pasid(pasid);
     let foreign_handle = harmless.interrupt(1999).privileged();
     shared.harmless.write_words(at * 64, &harmless.words());
     shared

@@ -102,6 +102,12 @@ impl Stage {
     /// Tries `work` on the first queue, with record 0, and watches.
     pub(crate) fn attempt(&mut self, work: Work) -> Answer {
         let work = work.record(self.records.address(0));
+        self.attempt_with_record(work)
+    }
+
+    /// As [`attempt`](Self::attempt), with the record that `work` has. Record 0 is
+    /// watched all the same.
+    pub(crate) fn attempt_with_record(&mut self, work: Work) -> Answer {
         let queue = self.queue();
         let work = match queue.pasid {
             Some(pasid) if !queue.is_dedicated => work.pasid(pasid),
