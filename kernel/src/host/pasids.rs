@@ -3,13 +3,18 @@
 //! There is one space of them for all IOMMUs and accelerators. A PASID can be
 //! given back only when no PASID-table entry and no client of an accelerator,
 //! whose queues and interrupt slots carry it, [holds](Pasids::hold) it any more;
-//! and the longest unused is taken next.
+//! and the longest unused is taken next, of no more than the tables of all IOMMUs have
+//! pages for already, if there is one.
 
 use alloc::collections::BTreeMap;
 use core::error::Error;
 use core::fmt;
 
 use hwspec::pci::Pasid;
+
+/// PASIDs that a page of a PASID table has entries for.
+/// [VT-d 5.10, 9.6 "Scalable-Mode PASID Table Entry"]
+const IN_PAGE: u32 = 64;
 
 /// Why a PASID was not allocated or given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +74,8 @@ pub struct PasidUse {
 #[derive(Debug)]
 pub struct Pasids {
     highest: Pasid,
+    /// None above it has been used yet.
+    limit: u32,
     next: u32,
     entries: BTreeMap<u32, Entry>,
 }
@@ -78,6 +85,7 @@ impl Pasids {
     pub fn new(highest: Pasid) -> Self {
         Self {
             highest,
+            limit: highest.value().min(IN_PAGE - 1),
             next: 1,
             entries: BTreeMap::new(),
         }
@@ -89,14 +97,18 @@ impl Pasids {
     /// If there is none.
     pub fn allocate(&mut self, vm: u16) -> Result<Pasid, PasidError> {
         let highest = self.highest;
-        let from_next = self.next..=highest.value();
+        let from_next = self.next..=self.limit;
         let from_start = 1..self.next;
         let found = from_next
             .chain(from_start)
+            .chain(self.limit + 1..=highest.value())
             .find(|number| !self.entries.contains_key(number))
             .and_then(Pasid::new)
             .ok_or(PasidError::NoneLeft { highest })?;
-        self.next = found.value() % highest.value() + 1;
+        if found.value() > self.limit {
+            self.limit = (found.value() | (IN_PAGE - 1)).min(highest.value());
+        }
+        self.next = found.value() % self.limit + 1;
         self.entries.insert(found.value(), Entry { vm, holders: 0 });
         Ok(found)
     }
@@ -134,6 +146,10 @@ impl Pasids {
             return Err(PasidError::Held { pasid, holders });
         }
         self.entries.remove(&pasid.value());
+        if self.entries.is_empty() {
+            // An empty map keeps a node.
+            self.entries = BTreeMap::new();
+        }
         Ok(())
     }
 
@@ -166,6 +182,8 @@ impl Pasids {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     fn pasid(value: u32) -> Pasid {
@@ -194,6 +212,24 @@ mod tests {
         assert_eq!(pasids.allocate(1), Ok(pasid(2)));
         assert_eq!(pasids.allocate(1), Ok(pasid(3)));
         assert_eq!(pasids.allocate(1), Ok(pasid(1)));
+    }
+
+    #[test]
+    fn guests_that_come_and_go_take_no_further_page_of_the_tables() {
+        let mut pasids = Pasids::new(Pasid::MAX);
+        let first = pasids.allocate(1).unwrap();
+        for _ in 0..1000 {
+            let taken = pasids.allocate(2).unwrap();
+            assert!(taken > first && taken <= pasid(63), "{taken}");
+            pasids.release(taken).unwrap();
+        }
+        // 62 more fill the page, and the next one begins another.
+        let taken: Vec<_> = (0..62).map(|_| pasids.allocate(2).unwrap()).collect();
+        assert!(taken.iter().all(|&taken| taken <= pasid(63)));
+        assert_eq!(pasids.allocate(3), Ok(pasid(64)));
+        // There are 127 now before another is begun.
+        pasids.release(first).unwrap();
+        assert_eq!(pasids.allocate(3), Ok(pasid(65)));
     }
 
     #[test]
