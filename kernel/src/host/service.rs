@@ -399,12 +399,16 @@ impl<H: Hardware> Inner<H> {
     fn close_lines(&mut self) {
         for _ in 0..MAX_CLOSED {
             let Some(line) = self.retired.pop_front() else {
-                return;
+                break;
             };
             if let Err(line) = self.hardware.close_line(line) {
                 self.retired.push_back(line);
                 return;
             }
+        }
+        if self.retired.is_empty() {
+            // Without lines it holds no memory either.
+            self.retired = VecDeque::new();
         }
     }
 }

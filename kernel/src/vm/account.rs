@@ -68,6 +68,11 @@ fn settle(host: &Host) {
 /// All that there is to tell.
 pub fn report<B: Backend>(hypervisor: &Hypervisor<B>) -> Report {
     let host = hypervisor.host;
+    // Before the report itself takes memory.
+    let held = HeldReport {
+        before: hypervisor.held_before(),
+        after: held(host),
+    };
     let records = hypervisor.records.lock();
     let vms = hypervisor.plan.guests.iter().zip(records.iter());
     let vms: Vec<_> = vms
@@ -90,10 +95,7 @@ pub fn report<B: Backend>(hypervisor: &Hypervisor<B>) -> Report {
             .into_iter()
             .map(|(plan, sum, record)| vm(plan, sum, record))
             .collect(),
-        held: HeldReport {
-            before: hypervisor.held_before,
-            after: held(host),
-        },
+        held,
     }
 }
 
@@ -151,9 +153,9 @@ fn dsa(accelerator: &Accelerator) -> DsaReport {
 /// What came of all lives of a guest, up to now.
 fn sum<B: Backend>(record: &Record<B>) -> Option<Summary> {
     let Some(mut current) = record.current_summary() else {
-        return record.total.clone();
+        return record.total().cloned();
     };
-    if let Some(earlier) = &record.total {
+    if let Some(earlier) = record.total() {
         current.add_earlier(earlier);
     }
     Some(current)

@@ -10,7 +10,7 @@ use spin::{Mutex, Once};
 
 use crate::arch::clock;
 use crate::bundle::Bundle;
-use crate::config::plan::{Plan, Restart};
+use crate::config::plan::{GuestPlan, Plan, Restart};
 use crate::host::Host;
 use crate::host::routes::{Completion, GuestTarget};
 use crate::report::Held;
@@ -56,10 +56,12 @@ pub struct Record<B: Backend> {
     is_wanted: bool,
     /// How often it was started.
     pub starts: u32,
-    /// What came of it the last time.
-    pub last: Option<Summary>,
-    /// What came of all of its lives that have ended.
-    pub total: Option<Summary>,
+    /// Whether a life has ended.
+    has_lived: bool,
+    /// What came of it the last time, and of all of its lives that have ended: in memory
+    /// that was taken before there were guests, and does not grow with what they do.
+    last: Summary,
+    total: Summary,
     /// Why it could not be started the last time.
     pub failure: Option<BuildError>,
 }
@@ -94,15 +96,22 @@ impl<B: Backend> Record<B> {
         }
     }
 
+    /// What came of its last life that has ended.
+    pub fn last(&self) -> Option<&Summary> {
+        self.has_lived.then_some(&self.last)
+    }
+
+    /// What came of all of its lives that have ended.
+    pub fn total(&self) -> Option<&Summary> {
+        self.has_lived.then_some(&self.total)
+    }
+
     /// A life has ended.
     fn close(&mut self, parts: &Parts<B>) {
         let last = Summary::of(&parts.guest, parts.overhead_bytes);
-        let mut total = last.clone();
-        if let Some(earlier) = &self.total {
-            total.add_earlier(earlier);
-        }
-        self.last = Some(last);
-        self.total = Some(total);
+        self.last.set(&last);
+        self.total.add_life(&last);
+        self.has_lived = true;
     }
 
     /// For people.
@@ -141,8 +150,8 @@ pub struct Hypervisor<B: Backend> {
     next_look: AtomicU64,
     /// How much RAM the machine has.
     pub ram_bytes: u64,
-    /// What was taken of the machine before there were guests.
-    pub held_before: Held,
+    /// What was taken of the machine before there were guests, once that is over.
+    held_before: Once<Held>,
 }
 
 impl<B: Backend> Hypervisor<B> {
@@ -156,12 +165,13 @@ impl<B: Backend> Hypervisor<B> {
         bundle: Bundle<'static>,
         ram_bytes: u64,
     ) -> &'static Self {
-        let record = |_| Record {
+        let record = |guest: &GuestPlan| Record {
             stage: Stage::Gone,
             is_wanted: true,
             starts: 0,
-            last: None,
-            total: None,
+            has_lived: false,
+            last: Summary::with_room(guest.dsas.len()),
+            total: Summary::with_room(guest.dsas.len()),
             failure: None,
         };
         let slice_ns = u64::from(plan.slice_ms) * 1_000_000;
@@ -174,7 +184,7 @@ impl<B: Backend> Hypervisor<B> {
             records: Mutex::new(records),
             next_look: AtomicU64::new(0),
             ram_bytes,
-            held_before: account::held(host),
+            held_before: Once::new(),
         }));
         assert!(!INSTANCE.is_completed(), "there is one hypervisor");
         INSTANCE.call_once(|| hypervisor);
@@ -190,9 +200,15 @@ impl<B: Backend> Hypervisor<B> {
         instance.expect("the hypervisor is made before its processors run")
     }
 
+    /// What was taken of the machine before there were guests.
+    pub fn held_before(&self) -> Held {
+        *self.held_before.call_once(|| account::held(self.host))
+    }
+
     /// Starts what is wanted and gone, and brings further what is on its way out. A
     /// bounded amount of work.
     pub fn step(&self) {
+        self.held_before();
         let mut records = self.records.lock();
         for (number, record) in records.iter_mut().enumerate() {
             self.step_one(number, record);

@@ -1,6 +1,7 @@
 //! What came of a guest: its counters at the end, or now.
 
 use alloc::vec::Vec;
+use core::mem::take;
 
 use hwspec::pci::Pasid;
 use vdsa::{Refusal, Rule};
@@ -42,6 +43,53 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Distinct PASIDs that there is room for from the beginning.
+    const PASIDS: usize = 64;
+
+    /// An empty one with room for all that can be said of a guest with so many virtual
+    /// DSAs, so that [`set`](Self::set) takes no memory; but for the PASIDs of a guest
+    /// that had very many in all its lives.
+    pub fn with_room(vdsas: usize) -> Self {
+        Self {
+            ending: None,
+            exits: [0; Reason::ALL.len()],
+            submissions: vdsa::Counters::default(),
+            interrupts: 0,
+            software_interrupts: 0,
+            refused: Vec::with_capacity(Rule::ALL.len()),
+            last_refused: Vec::with_capacity(vdsas * vdsa::Refusals::KEPT),
+            results: [None; hypercall::COUNT],
+            measured: None,
+            strays: 0,
+            pasids: Vec::with_capacity(Self::PASIDS),
+            overhead_bytes: 0,
+        }
+    }
+
+    /// Makes it the same as `other`, in the memory that it has.
+    pub fn set(&mut self, other: &Self) {
+        fn copy<T: Copy>(mut to: Vec<T>, from: &[T]) -> Vec<T> {
+            to.clear();
+            to.extend_from_slice(from);
+            to
+        }
+        let (refused, last_refused) = (take(&mut self.refused), take(&mut self.last_refused));
+        let pasids = take(&mut self.pasids);
+        *self = Self {
+            refused: copy(refused, &other.refused),
+            last_refused: copy(last_refused, &other.last_refused),
+            pasids: copy(pasids, &other.pasids),
+            ..*other
+        };
+    }
+
+    /// Another life, which came behind all that it is about.
+    pub fn add_life(&mut self, life: &Self) {
+        let mut sum = life.clone();
+        sum.add_earlier(self);
+        self.set(&sum);
+    }
+
     /// What became of the descriptors of `guest` until now; nothing while one of its
     /// virtual processors uses its accelerators.
     pub fn try_submissions<B: Backend>(guest: &Guest<B>) -> Option<vdsa::Counters> {
@@ -156,5 +204,41 @@ fn add(sum: &mut vdsa::Counters, other: &vdsa::Counters) {
         (&mut sum.handed_on_interrupts, handed_on_interrupts),
     ] {
         *sum += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_are_added_up_in_the_memory_that_is_there() {
+        let mut life = Summary::with_room(1);
+        life.ending = Some(Ending::TripleFault);
+        life.interrupts = 3;
+        life.refused.push((Rule::Privilege, 2));
+        let mut total = Summary::with_room(1);
+        let rooms = |of: &Summary| {
+            let Summary {
+                refused,
+                last_refused,
+                pasids,
+                ..
+            } = of;
+            (
+                refused.capacity(),
+                last_refused.capacity(),
+                pasids.capacity(),
+            )
+        };
+        let before = rooms(&total);
+        for number in 1..=63 {
+            life.pasids = [Pasid::new(number).unwrap()].into();
+            total.add_life(&life);
+        }
+        assert_eq!(total.ending, Some(Ending::TripleFault));
+        assert_eq!((total.interrupts, total.pasids.len()), (3 * 63, 63));
+        assert_eq!(total.refused, [(Rule::Privilege, 2 * 63)]);
+        assert_eq!(rooms(&total), before);
     }
 }

@@ -59,7 +59,7 @@ struct Column {
 
 impl Column {
     fn of<B: Backend>(record: &Record<B>) -> Self {
-        match (record.guest(), &record.last) {
+        match (record.guest(), record.last()) {
             (Some(guest), _) => Self {
                 exits: Reason::ALL.map(|(reason, _)| guest.count_exits(reason)),
                 submissions: match Summary::try_submissions(guest) {

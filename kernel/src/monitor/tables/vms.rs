@@ -70,13 +70,13 @@ impl Vms {
                 None if world.is_patient => return Next::Busy,
                 None => Cell::Busy,
             },
-            None => Cell::of(record.last.as_ref().map(|last| last.submissions)),
+            None => Cell::of(record.last().map(|last| last.submissions)),
         };
         let interrupts = match record.guest() {
             Some(guest) => Some(guest.doors().map(|door| door.completions.get()).sum()),
-            None => record.last.as_ref().map(|last| last.interrupts),
+            None => record.last().map(|last| last.interrupts),
         };
-        let last = record.last.as_ref().and_then(|last| last.ending.as_ref());
+        let last = record.last().and_then(|last| last.ending.as_ref());
         let failure = record
             .failure
             .as_ref()

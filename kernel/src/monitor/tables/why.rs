@@ -199,7 +199,7 @@ impl Why {
                 });
                 is_busy |= looked.is_none();
             }
-        } else if let Some(last) = &record.last {
+        } else if let Some(last) = record.last() {
             for &(rule, count) in &last.refused {
                 if let Some(place) = self.counts.get_mut(rule as usize) {
                     *place = count;

@@ -9,7 +9,7 @@ use super::Rule;
 use crate::QueueIndex;
 
 /// How many refusals are kept.
-const KEPT: usize = 32;
+const KEPT: usize = Refusals::KEPT;
 
 /// Whose handle or PASID a refused descriptor named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,9 @@ pub struct Refusals {
 }
 
 impl Refusals {
+    /// How many descriptors are kept.
+    pub const KEPT: usize = 32;
+
     pub(super) const fn new() -> Self {
         Self {
             counts: [0; Rule::COUNT],
@@ -122,7 +125,7 @@ impl Refusals {
         self.counts.iter().sum()
     }
 
-    /// The last refusals, 32 at the most, from the oldest to the newest.
+    /// The last refusals, [`KEPT`](Self::KEPT) at the most, from the oldest to the newest.
     pub fn recent(&self) -> impl Iterator<Item = &Refusal> {
         let (newer, older) = self.last.split_at(self.next.min(KEPT));
         older.iter().chain(newer).flatten()
