@@ -20,7 +20,7 @@ use core::fmt;
 use crate::arch::{clock, power};
 use crate::boot_info::BootInfo;
 use crate::virt::backend::Backend;
-use crate::vm::account;
+use crate::vm::account::{self, Faults};
 use crate::vm::hypervisor::Hypervisor;
 use crate::vm::schedule::Housekeeping;
 use crate::{console, println, trace, warn};
@@ -254,7 +254,7 @@ impl<B: Backend> Monitor<B> {
                 self.move_handle(name, number, vector);
             }
             (Command::Quit, ..) => self.quit(),
-            (Command::Report, ..) => account::write_report(self.hypervisor),
+            (Command::Report, ..) => self.write_report(),
             (question, _, number) => self.answer = Answer::to(question, number),
         }
     }
@@ -352,13 +352,21 @@ impl<B: Backend> Monitor<B> {
         }
     }
 
+    fn write_report(&self) {
+        let faults = Faults {
+            total: self.faults.total(),
+            of_guest: &|number| self.faults.of_guest(number),
+        };
+        account::write_report(self.hypervisor, &faults);
+    }
+
     /// The last thing that is done.
     fn end(&self) -> ! {
         println!(
             "weir: all guests have ended after {} ms",
             self.own.now_ns / 1_000_000
         );
-        account::write_report(self.hypervisor);
+        self.write_report();
         console::flush();
         power::off();
     }

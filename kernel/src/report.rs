@@ -71,6 +71,8 @@ pub struct IommuReport {
     pub tables: &'static str,
     /// Whether interrupts are remapped.
     pub interrupt_remapping: bool,
+    /// Faults that they reported, those of devices that no guest has included.
+    pub faults: u64,
 }
 
 /// An accelerator.
@@ -207,6 +209,8 @@ pub struct VmReport {
     pub crc32c: Option<u32>,
     /// How often it was started again.
     pub restarts: u64,
+    /// Faults that the IOMMUs reported of its accelerators.
+    pub iommu_faults: u64,
     /// The host PASIDs that it had.
     pub pasids: Vec<u32>,
     /// Memory that it took beyond its RAM, in bytes.

@@ -45,6 +45,7 @@ fn report() -> Report {
         refused: Counts::new(),
         crc32c: Some(0xe306_9283),
         restarts: 0,
+        iommu_faults: 0,
         pasids: Vec::from([1, 2]),
         overhead_bytes: 595_968,
         reported: GuestReport {
@@ -83,6 +84,7 @@ fn report() -> Report {
         ]),
         crc32c: None,
         restarts: 1,
+        iommu_faults: 2,
         pasids: Vec::from([3]),
         overhead_bytes: 604_160,
         reported: GuestReport::default(),
@@ -105,6 +107,7 @@ fn report() -> Report {
                 scalable_mode: true,
                 tables: "second-stage",
                 interrupt_remapping: true,
+                faults: 2,
             },
             dsa: Vec::from([dsa]),
         },

@@ -6,6 +6,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 use core::sync::atomic::Ordering;
 
 use vtd::Stage;
@@ -31,13 +32,29 @@ use super::hypervisor::{Hypervisor, Record};
 use super::start;
 use super::summary::Summary;
 
+/// What the IOMMUs refused until now, by whoever keeps the book of it.
+pub struct Faults<'f> {
+    /// All.
+    pub total: u64,
+    /// Those of a guest, by its number.
+    pub of_guest: &'f dyn Fn(usize) -> u64,
+}
+
+impl fmt::Debug for Faults<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults")
+            .field("total", &self.total)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Writes the report to the second serial port, if the configuration wants it there.
-pub fn write_report<B: Backend>(hypervisor: &Hypervisor<B>) {
+pub fn write_report<B: Backend>(hypervisor: &Hypervisor<B>, faults: &Faults<'_>) {
     if !hypervisor.plan.report {
         return;
     }
     settle(hypervisor.host);
-    let report = report(hypervisor);
+    let report = report(hypervisor, faults);
     match Serial::second() {
         Some(mut port) => {
             if report.write(&mut port).is_err() {
@@ -66,7 +83,7 @@ fn settle(host: &Host) {
 }
 
 /// All that there is to tell.
-pub fn report<B: Backend>(hypervisor: &Hypervisor<B>) -> Report {
+pub fn report<B: Backend>(hypervisor: &Hypervisor<B>, faults: &Faults<'_>) -> Report {
     let host = hypervisor.host;
     // Before the report itself takes memory.
     let held = HeldReport {
@@ -87,13 +104,17 @@ pub fn report<B: Backend>(hypervisor: &Hypervisor<B>) -> Report {
             cpus: percpu::all().len(),
             virtualisation: B::NAME.to_ascii_lowercase(),
             memory_bytes: hypervisor.ram_bytes,
-            iommu: iommu(host),
+            iommu: iommu(host, faults),
             dsa: host.accelerators.iter().map(dsa).collect(),
         },
         bench: bench(sums),
         vms: vms
             .into_iter()
-            .map(|(plan, sum, record)| vm(plan, sum, record))
+            .enumerate()
+            .map(|(number, (plan, sum, record))| VmReport {
+                iommu_faults: (faults.of_guest)(number),
+                ..vm(plan, sum, record)
+            })
             .collect(),
         held,
     }
@@ -118,7 +139,7 @@ pub fn held(host: &Host) -> Held {
     }
 }
 
-fn iommu(host: &Host) -> IommuReport {
+fn iommu(host: &Host, faults: &Faults<'_>) -> IommuReport {
     IommuReport {
         units: host.iommu.count_units(),
         // Weir runs nowhere else.
@@ -128,6 +149,7 @@ fn iommu(host: &Host) -> IommuReport {
             Some(Stage::Second) | None => "second-stage",
         },
         interrupt_remapping: true,
+        faults: faults.total,
     }
 }
 
