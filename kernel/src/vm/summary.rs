@@ -95,7 +95,7 @@ impl Summary {
     pub fn try_submissions<B: Backend>(guest: &Guest<B>) -> Option<vdsa::Counters> {
         let mut sum = vdsa::Counters::default();
         for (_, unit) in guest.bus.functions() {
-            unit.try_look(|device, _| add(&mut sum, device.counters()))?;
+            unit.try_look(|device, _| sum += *device.counters())?;
         }
         Some(sum)
     }
@@ -110,7 +110,7 @@ impl Summary {
         let mut last_refused = Vec::new();
         for (_, unit) in guest.bus.functions() {
             unit.look(|device, backing| {
-                add(&mut submissions, device.counters());
+                submissions += *device.counters();
                 software_interrupts += backing.injected;
                 pasids.extend_from_slice(&backing.pasids);
                 let recent = device.refusals().recent();
@@ -142,7 +142,7 @@ impl Summary {
         for (sum, count) in self.exits.iter_mut().zip(earlier.exits) {
             *sum += count;
         }
-        add(&mut self.submissions, &earlier.submissions);
+        self.submissions += earlier.submissions;
         self.interrupts += earlier.interrupts;
         self.software_interrupts += earlier.software_interrupts;
         for &(rule, count) in &earlier.refused {
@@ -162,48 +162,6 @@ fn add_refused(refused: &mut Vec<(Rule, u64)>, rule: Rule, count: u64) {
         Some((_, sum)) => *sum += count,
         None if count > 0 => refused.push((rule, count)),
         None => {}
-    }
-}
-
-/// Adds the counters of another virtual DSA.
-fn add(sum: &mut vdsa::Counters, other: &vdsa::Counters) {
-    let vdsa::Counters {
-        submitted,
-        accepted,
-        refused,
-        retried,
-        dropped,
-        faulted,
-        held_back,
-        without_slot,
-        batches,
-        members,
-        members_refused,
-        handed_on,
-        abandoned,
-        members_abandoned,
-        refused_interrupts,
-        handed_on_interrupts,
-    } = *other;
-    for (sum, count) in [
-        (&mut sum.submitted, submitted),
-        (&mut sum.accepted, accepted),
-        (&mut sum.refused, refused),
-        (&mut sum.retried, retried),
-        (&mut sum.dropped, dropped),
-        (&mut sum.faulted, faulted),
-        (&mut sum.held_back, held_back),
-        (&mut sum.without_slot, without_slot),
-        (&mut sum.batches, batches),
-        (&mut sum.members, members),
-        (&mut sum.members_refused, members_refused),
-        (&mut sum.handed_on, handed_on),
-        (&mut sum.abandoned, abandoned),
-        (&mut sum.members_abandoned, members_abandoned),
-        (&mut sum.refused_interrupts, refused_interrupts),
-        (&mut sum.handed_on_interrupts, handed_on_interrupts),
-    ] {
-        *sum += count;
     }
 }
 

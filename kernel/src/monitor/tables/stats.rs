@@ -18,7 +18,7 @@ use crate::vm::summary::Summary;
 const SIDE_BY_SIDE: usize = 6;
 
 /// How many counters of its virtual DSAs a guest has here.
-const COUNTERS: usize = 16;
+const COUNTERS: usize = vdsa::Counters::NAMES.len();
 const EXITS: usize = Reason::ALL.len();
 const OTHERS: [&str; 2] = ["completion interrupts", "accesses to nowhere"];
 const ROWS: usize = EXITS + COUNTERS + OTHERS.len();
@@ -93,8 +93,8 @@ impl Column {
             1 => Cell::Shows(self.strays),
             row => match self.submissions {
                 Cell::Shows(counters) => {
-                    let counters = named(&counters);
-                    Cell::of(counters.get(row - OTHERS.len()).map(|(_, count)| *count))
+                    let values = counters.values();
+                    Cell::of(values.get(row - OTHERS.len()).copied())
                 }
                 Cell::Nothing => Cell::Nothing,
                 Cell::Busy => Cell::Busy,
@@ -110,9 +110,8 @@ fn name(row: usize) -> RowName {
         None => match row - EXITS {
             row if row < OTHERS.len() => RowName("", OTHERS.get(row).unwrap_or(&"?")),
             row => {
-                let names = named(&vdsa::Counters::default());
-                let name = names.get(row - OTHERS.len()).map_or("?", |(name, _)| name);
-                RowName("vDSA: ", name)
+                let name = vdsa::Counters::NAMES.get(row - OTHERS.len());
+                RowName("vDSA: ", name.unwrap_or(&"?"))
             }
         },
     }
@@ -125,46 +124,6 @@ impl fmt::Display for RowName {
         let Self(kind, name) = self;
         Cell::Shows(format_args!("{kind}{name}")).fmt(f)
     }
-}
-
-/// The counters with their names.
-fn named(counters: &vdsa::Counters) -> [(&'static str, u64); COUNTERS] {
-    let vdsa::Counters {
-        submitted,
-        accepted,
-        refused,
-        retried,
-        dropped,
-        faulted,
-        held_back,
-        without_slot,
-        batches,
-        members,
-        members_refused,
-        handed_on,
-        abandoned,
-        members_abandoned,
-        refused_interrupts,
-        handed_on_interrupts,
-    } = *counters;
-    [
-        ("submitted", submitted),
-        ("accepted", accepted),
-        ("refused", refused),
-        ("retried", retried),
-        ("dropped", dropped),
-        ("faulted", faulted),
-        ("held back by rate", held_back),
-        ("without batch slot", without_slot),
-        ("batches", batches),
-        ("members", members),
-        ("members refused", members_refused),
-        ("handed on", handed_on),
-        ("abandoned", abandoned),
-        ("members abandoned", members_abandoned),
-        ("interrupts refused", refused_interrupts),
-        ("interrupts handed on", handed_on_interrupts),
-    ]
 }
 
 impl Stats {
