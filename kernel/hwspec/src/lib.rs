@@ -10,6 +10,7 @@
 
 pub mod acpi;
 pub mod dsa;
+mod field;
 pub mod pci;
 pub mod register;
 pub mod vtd;

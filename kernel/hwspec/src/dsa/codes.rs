@@ -13,15 +13,8 @@ macro_rules! codes {
                     _ => None,
                 }
             }
-
-            pub(super) const fn into_bits(self) -> $width {
-                self.0
-            }
-
-            pub(super) const fn from_bits(bits: $width) -> Self {
-                Self(bits)
-            }
         }
+        $crate::field::field!($type: $width);
 
         impl ::core::fmt::Display for $type {
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {

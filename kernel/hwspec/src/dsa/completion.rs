@@ -4,6 +4,8 @@ use bitfield_struct::bitfield;
 
 use super::codes::codes;
 
+use crate::field::field;
+
 /// Completion Record: 32 bytes in memory, aligned to 32. What is in words 2 and 3
 /// depends on the operation. [DSA 3.0, 8.2 "Completion Record"]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,15 +107,8 @@ impl Operand {
     pub const DESTINATION2: Self = Self(4);
     /// Completion Record Address.
     pub const COMPLETION_RECORD: Self = Self(5);
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
 }
+field!(Operand: u8);
 
 /// Operation Status, and the further codes that only SWERROR has.
 #[derive(Clone, Copy, PartialEq, Eq)]

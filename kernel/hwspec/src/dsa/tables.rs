@@ -3,6 +3,7 @@
 
 use bitfield_struct::bitfield;
 
+use crate::field::field;
 use crate::register::{Rw, Rw1c, layouts};
 
 /// Where the configuration of one group is.
@@ -268,15 +269,8 @@ impl WqState {
     pub const ENABLED: Self = Self(1);
     /// A command that disables or resets is in progress.
     pub const DRAINING: Self = Self(2);
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
 }
+field!(WqState: u8);
 
 /// WQCFG, bytes 27:24 (32-bit, RO but for one RW1C bit).
 /// [DSA 3.0, 9.2.24 "WQ Configuration Table (WQCFG)"]

@@ -4,6 +4,7 @@ use core::fmt;
 
 use bitfield_struct::bitfield;
 
+use crate::field::field;
 use crate::register::{Ro, Rw1c, layouts};
 
 /// Fault Status Register, FSTS_REG (32-bit, RW1C but for PPF and FRI).
@@ -273,14 +274,6 @@ fault_reasons! {
 }
 
 impl FaultReason {
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
     /// Whether it was an interrupt that was blocked.
     /// [VT-d 5.10, 5.1.4.1 "Interrupt Remapping Fault Conditions", Table 15]
     pub const fn is_interrupt(self) -> bool {
@@ -293,6 +286,7 @@ impl FaultReason {
         self.is_interrupt() && !matches!(self.0, 0x20 | 0x25 | 0x29 | 0x2a | 0x2b)
     }
 }
+field!(FaultReason: u8);
 
 impl fmt::Display for FaultReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

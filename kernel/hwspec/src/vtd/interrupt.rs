@@ -3,6 +3,7 @@
 
 use bitfield_struct::bitfield;
 
+use crate::field::field;
 use crate::register::layouts;
 
 /// Interrupt Remapping Table Entry for remapped interrupts (128-bit). The hardware
@@ -82,15 +83,8 @@ impl SourceValidation {
     pub const SOURCE_ID: Self = Self(0b01);
     /// The requester's bus is within the two bus numbers in SID.
     pub const BUS_RANGE: Self = Self(0b10);
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
 }
+field!(SourceValidation: u8);
 
 /// Address of an interrupt request in remappable format. The data of the message
 /// plays no part while SHV is 0.

@@ -6,6 +6,8 @@
 
 use bitfield_struct::bitfield;
 
+use crate::field::field;
+
 /// A descriptor as it lies in the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -28,15 +30,8 @@ impl Granularity {
     pub const DEVICE: Self = Self(0b11);
     /// Page-selective for an IOTLB invalidation.
     pub const PAGE: Self = Self(0b11);
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
 }
+field!(Granularity: u8);
 
 /// G: Granularity of a PASID-cache invalidation, coded unlike the others.
 /// [VT-d 5.10, 6.5.2.2 "PASID-cache Invalidate Descriptor"]
@@ -50,15 +45,8 @@ impl PasidCacheGranularity {
     pub const PASID: Self = Self(0b01);
     /// Global.
     pub const GLOBAL: Self = Self(0b11);
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
 }
+field!(PasidCacheGranularity: u8);
 
 /// Context-cache Invalidate Descriptor (cc_inv_dsc), bits 63:0.
 /// [VT-d 5.10, 6.5.2.1 "Context-cache Invalidate Descriptor"]

@@ -4,6 +4,7 @@ use bitfield_struct::bitfield;
 
 use super::fault::Fsts;
 use super::interrupt::{EventAddress, EventControl, EventData};
+use crate::field::field;
 use crate::register::{Ro, Rw, Rw1c, Wo, layouts};
 
 /// Version Register, VER_REG (32-bit, RO).
@@ -324,15 +325,8 @@ impl TranslationTableMode {
     pub const SCALABLE: Self = Self(0b01);
     /// Abort-dma mode.
     pub const ABORT_DMA: Self = Self(0b11);
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
 }
+field!(TranslationTableMode: u8);
 
 /// Root Table Address Register, RTADDR_REG (64-bit, RW). Takes effect with
 /// GCMD_REG.SRTP. [VT-d 5.10, 11.4.5 "Root Table Address Register"]
@@ -474,15 +468,8 @@ impl QueueErrorInfo {
     pub const TAIL_MISALIGNED: Self = Self(6);
     /// Invalid TTM in RTADDR_REG.
     pub const INVALID_TTM: Self = Self(7);
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
 }
+field!(QueueErrorInfo: u8);
 
 /// Invalidation Queue Error Record Register, IQERCD_REG (64-bit, RO).
 /// [VT-d 5.10, 11.4.9.9 "Invalidation Queue Error Record Register"]

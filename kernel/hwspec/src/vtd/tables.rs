@@ -2,6 +2,8 @@
 
 use bitfield_struct::bitfield;
 
+use crate::field::field;
+
 /// Scalable-mode Root Entry (128-bit). The root table has one for each bus: 256
 /// entries * 16 bytes = 4 KiB.
 /// [VT-d 5.10, 9.2 "Scalable-mode Root Entry"]
@@ -142,15 +144,8 @@ impl Pgtt {
     pub const NESTED: Self = Self(0b011);
     /// Pass-through.
     pub const PASS_THROUGH: Self = Self(0b100);
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
 }
+field!(Pgtt: u8);
 
 /// Scalable-Mode PASID Table Entry, bits 63:0.
 #[bitfield(u64)]

@@ -4,6 +4,8 @@
 
 use bitfield_struct::bitfield;
 
+use crate::field::field;
+
 /// Local APIC ID.
 pub const ID: u32 = 0x802;
 /// Local APIC Version.
@@ -128,15 +130,8 @@ impl DeliveryMode {
     pub const INIT: Self = Self(0b101);
     /// Start-up: the processor begins at the page that the vector numbers.
     pub const START_UP: Self = Self(0b110);
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
 }
+field!(DeliveryMode: u8);
 
 /// Whom an inter-processor interrupt goes to without naming them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,15 +146,8 @@ impl Shorthand {
     pub const ALL: Self = Self(0b10);
     /// All processors but the sender.
     pub const ALL_BUT_SELF: Self = Self(0b11);
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
 }
+field!(Shorthand: u8);
 
 /// LVT Timer Register.
 /// [Intel SDM, vol. 3, 12.5.1 "Local Vector Table", figure 12-8]
@@ -192,12 +180,5 @@ impl TimerMode {
     pub const PERIODIC: Self = Self(0b01);
     /// Fires when the time-stamp counter reaches a value.
     pub const TSC_DEADLINE: Self = Self(0b10);
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
 }
+field!(TimerMode: u8);

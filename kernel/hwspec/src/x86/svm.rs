@@ -6,6 +6,8 @@ use core::mem::offset_of;
 
 use bitfield_struct::bitfield;
 
+use crate::field::field;
+
 /// VM_CR: switches of SVM. [15.30.1 "VM_CR MSR (C001_0114h)"]
 pub const VM_CR: u32 = 0xc001_0114;
 /// VM_HSAVE_PA: where VMRUN saves the host's state. [15.30.4 "VM_HSAVE_PA MSR
@@ -428,15 +430,8 @@ impl EventKind {
     pub const EXCEPTION: Self = Self(3);
     /// Software interrupt, INTn.
     pub const SOFTWARE: Self = Self(4);
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
 }
+field!(EventKind: u8);
 
 /// EXITCODE. [Appendix C "SVM Intercept Exit Codes"]
 pub mod exit_code {
