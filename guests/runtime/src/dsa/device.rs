@@ -1,36 +1,33 @@
 //! From the function in configuration space to queues that take work.
 
+mod commands;
+mod configuration_space;
+mod error;
+mod queue;
+
 use alloc::vec::Vec;
-use core::fmt;
 use core::ops::Range;
-use core::time::Duration;
 
 use hwio::Registers;
 use hwspec::dsa::{
-    CMD, CMDCAP, CMDSTATUS, Cmd, CommandCode, CommandError, DeviceState, GENCAP, GENCFG, GENCTRL,
-    GENSTS, GenCtrl, GenSts, GroupConfig, GroupFlags, INTCAUSE, IntCause, MsixPermission,
-    OFFSETS_0, PortalPage, SWERROR_0, SwError0, VERSION, Version, WQCAP, WqConfig, WqLimits,
-    WqSize, WqThreshold, msix_permission,
+    CommandCode, GENCAP, GENCFG, GENCTRL, GENSTS, GenCtrl, GenSts, GroupConfig, GroupFlags,
+    MsixPermission, OFFSETS_0, PortalPage, VERSION, Version, WQCAP, WqConfig, WqLimits, WqSize,
+    WqThreshold, msix_permission,
 };
 use hwspec::pci::{
-    CAPABILITY_MSIX, CAPABILITY_PCIE, DeviceControl, EXTENDED_CAPABILITY_PASID, MsixCapability,
-    MsixControl, MsixEntry, MsixVectorControl, PasidCapability, PasidControl, PcieCapability,
-    SourceId, VENDOR_ID_INTEL,
+    CAPABILITY_MSIX, EXTENDED_CAPABILITY_PASID, MsixCapability, MsixControl, MsixEntry,
+    MsixVectorControl, PasidCapability, PasidControl, SourceId, VENDOR_ID_INTEL,
 };
 
-use super::{Instruction, Portal};
 use crate::mmio::Window;
-use crate::options::{BadNumber, Options};
 use crate::pci::Function;
-use crate::{Features, Guest, clock, interrupts, pass_through};
+use crate::{Features, Guest, pass_through};
+
+pub use error::Error;
+pub use queue::{Limits, Pasids, Queue};
 
 /// Sapphire Rapids and later.
 const DEVICE_IDS: &[u16] = &[0x0b25, 0x11fb, 0x1212];
-/// How long a command may take.
-const COMMAND_LIMIT: Duration = Duration::from_secs(5);
-/// How long a function level reset may take.
-/// [PCIe 5.0, 6.6.2 "Function Level Reset (FLR)"]
-const FLR_TIME: Duration = Duration::from_millis(100);
 /// The processor's vector of virtual MSI-X vector 0; that of v is v more.
 pub const VECTOR_BASE: u8 = 0x40;
 /// Where messages to APIC 0 go. [Intel SDM, vol. 3, 12.11.1 "Message Address Register
@@ -43,118 +40,6 @@ const BARE_QUEUES: usize = 2;
 const BARE_QUEUE_SIZE: u16 = 16;
 const BARE_MAX_TRANSFER_LOG2: u8 = 21;
 const BARE_MAX_BATCH_LOG2: u8 = 10;
-
-/// Why a device cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// There is no such device.
-    NotFound,
-    /// The named BAR has no address, or lies about its size.
-    Bar(usize),
-    /// A table is not where the device says.
-    Table(&'static str),
-    /// A command ended with an error.
-    Command(CommandCode, u32, CommandError),
-    /// A command did not end.
-    Stuck(CommandCode),
-    /// A shared queue, and a processor without ENQCMDS.
-    NoEnqcmd(usize),
-    /// The processor has no MOVDIR64B.
-    NoMovdir64b,
-    /// The bare box has no IOMMU that lets PASIDs pass.
-    NoIommu,
-    /// The device is halted even after a function level reset.
-    Halted,
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound => f.write_str("there is no DSA; give the guest one"),
-            Self::Bar(index) => write!(f, "BAR{index} of the DSA has no address"),
-            Self::Table(name) => write!(f, "the DSA's {name} is not in BAR0"),
-            Self::Command(code, operand, error) => {
-                write!(f, "the DSA refuses to {code} {operand:#x}: {error}")?;
-                if *error == CommandError::WQ_PASID_ENABLE {
-                    f.write_str("; give the guest that PASID, or say another with pasid= and dedicated-pasid=")?;
-                }
-                Ok(())
-            }
-            Self::Stuck(code) => write!(f, "the DSA does not finish to {code}"),
-            Self::NoEnqcmd(queue) => {
-                write!(
-                    f,
-                    "queue {queue} is shared, and the processor has no ENQCMDS"
-                )
-            }
-            Self::NoIommu => {
-                f.write_str("shared queues need the box's IOMMU; leave --no-iommu out")
-            }
-            Self::Halted => f.write_str("the DSA is halted even after a function level reset"),
-            Self::NoMovdir64b => f.write_str("the processor has no MOVDIR64B"),
-        }
-    }
-}
-
-impl core::error::Error for Error {}
-
-/// Which guest PASIDs the queues use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pasids {
-    /// Dedicated queues. Without one they run with PASIDs off.
-    pub dedicated: Option<u32>,
-    /// Shared queues, which cannot be without.
-    pub shared: u32,
-}
-
-impl Pasids {
-    /// `pasid=` for shared queues, 1 if it is not there, and `dedicated-pasid=`.
-    ///
-    /// # Errors
-    /// If one of them is no number.
-    pub fn from_options(options: &Options<'static>) -> Result<Self, BadNumber<'static>> {
-        let pasid = |key| -> Result<Option<u32>, BadNumber<'static>> {
-            let number = options.number(key)?;
-            Ok(number.and_then(|number| u32::try_from(number & 0xf_ffff).ok()))
-        };
-        Ok(Self {
-            dedicated: pasid("dedicated-pasid")?,
-            shared: pasid("pasid")?.unwrap_or(1),
-        })
-    }
-}
-
-/// What a queue takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of a transfer.
-    pub transfer: u64,
-    /// Descriptors in a batch.
-    pub batch: usize,
-}
-
-/// A queue that takes work.
-#[derive(Clone, Copy, Debug)]
-pub struct Queue {
-    /// Its number.
-    pub index: usize,
-    /// Dedicated, or shared.
-    pub is_dedicated: bool,
-    /// Entries.
-    pub size: usize,
-    /// What it takes.
-    pub limits: Limits,
-    /// Its limited portal, the one that Linux uses.
-    pub portal: Portal,
-    /// The instruction for it.
-    pub instruction: Instruction,
-    /// The guest PASID of its work, if any.
-    pub pasid: Option<u32>,
-    /// What a descriptor names to interrupt.
-    pub handle: u16,
-    /// The processor's vector that this arrives at.
-    pub vector: u8,
-}
 
 /// A DSA, enabled, with all its queues.
 #[derive(Debug)]
@@ -315,77 +200,6 @@ impl Device {
         Ok(())
     }
 
-    fn start_queue(
-        &mut self,
-        index: usize,
-        features: Features,
-        pasids: Pasids,
-    ) -> Result<Queue, Error> {
-        let config = self.wq_config(index)?;
-        let mode = self.registers.read(config.mode());
-        let is_dedicated = mode.dedicated();
-        let pasid = if is_dedicated {
-            pasids.dedicated
-        } else {
-            Some(pasids.shared)
-        };
-        if !is_dedicated && !features.enqcmd {
-            return Err(Error::NoEnqcmd(index));
-        }
-        // That of a shared queue comes with each descriptor.
-        if let Some(pasid) = pasid.filter(|_| is_dedicated) {
-            let mode = mode.with_pasid(pasid).with_pasid_enable(true);
-            self.registers.write(config.mode(), mode);
-        }
-        let operand = u32::try_from(index).unwrap_or(u32::MAX);
-        self.execute(CommandCode::ENABLE_WQ, operand)?;
-
-        let virtual_vector = u16::try_from(index + 1).unwrap_or(u16::MAX);
-        let permission = match pasid {
-            None => MsixPermission::new(),
-            Some(pasid) => MsixPermission::new()
-                .with_pasid_enable(true)
-                .with_pasid(pasid),
-        };
-        self.set_permission(virtual_vector.into(), permission)?;
-        let limits = self.registers.read(config.limits());
-        let [low, ..] = virtual_vector.to_le_bytes();
-        Ok(Queue {
-            index,
-            is_dedicated,
-            size: self.registers.read(config.size()).size().into(),
-            limits: Limits {
-                transfer: 1 << limits.max_transfer_size(),
-                batch: 1 << limits.max_batch_size(),
-            },
-            portal: Portal::new(self.portal_address(index, PortalPage::LimitedMsix)),
-            instruction: if is_dedicated {
-                Instruction::Movdir64b
-            } else {
-                Instruction::Enqcmds
-            },
-            pasid,
-            handle: self.request_handle(virtual_vector)?,
-            vector: VECTOR_BASE.wrapping_add(low),
-        })
-    }
-
-    /// What descriptors name entry `vector` of the MSI-X table by: its number, unless
-    /// the device hands out handles.
-    ///
-    /// # Errors
-    /// The device's own.
-    pub fn request_handle(&mut self, vector: u16) -> Result<u16, Error> {
-        const REQUEST: CommandCode = CommandCode::REQUEST_INTERRUPT_HANDLE;
-        let has_handles = self.registers.read(GENCAP).command_capabilities()
-            && self.registers.read(CMDCAP) & 1 << REQUEST.0 != 0;
-        if has_handles {
-            self.execute(REQUEST, Cmd::msix_operand(vector))
-        } else {
-            Ok(vector)
-        }
-    }
-
     /// Writes an entry of MSIXPERM.
     ///
     /// # Errors
@@ -400,68 +214,6 @@ impl Device {
         let entry = msix_permission(table, vector);
         self.registers.write(entry, permission);
         Ok(())
-    }
-
-    /// Lets the device execute a command, and returns its result.
-    ///
-    /// # Errors
-    /// The device's own, or that it does not finish.
-    pub fn execute(&mut self, code: CommandCode, operand: u32) -> Result<u16, Error> {
-        let command = Cmd::new().with_code(code).with_operand(operand);
-        self.registers.write(CMD, command);
-        let registers = &self.registers;
-        if !clock::spin_until(COMMAND_LIMIT, || !registers.read(CMDSTATUS).active()) {
-            return Err(Error::Stuck(code));
-        }
-        self.outcome(code, operand)
-    }
-
-    /// The same, waiting for the interrupt of vector 0.
-    ///
-    /// # Errors
-    /// The device's own, or that the interrupt does not come.
-    pub fn execute_with_interrupt(
-        &mut self,
-        code: CommandCode,
-        operand: u32,
-    ) -> Result<u16, Error> {
-        let before = interrupts::count(VECTOR_BASE);
-        let command = Cmd::new().with_code(code).with_operand(operand);
-        self.registers
-            .write(CMD, command.with_request_interrupt(true));
-        let came =
-            interrupts::wait_until(COMMAND_LIMIT, || interrupts::count(VECTOR_BASE) != before);
-        let causes = self.take_causes();
-        if !came || !causes.command_completion() {
-            return Err(Error::Stuck(code));
-        }
-        self.outcome(code, operand)
-    }
-
-    fn outcome(&self, code: CommandCode, operand: u32) -> Result<u16, Error> {
-        let status = self.registers.read(CMDSTATUS);
-        match status.error() {
-            CommandError::NONE => Ok(status.result()),
-            error => Err(Error::Command(code, operand, error)),
-        }
-    }
-
-    /// INTCAUSE, which this clears.
-    pub fn take_causes(&mut self) -> IntCause {
-        let causes = self.registers.read(INTCAUSE);
-        self.registers.acknowledge(INTCAUSE, causes);
-        causes
-    }
-
-    /// SWERROR, if there is an error in it; this clears it.
-    pub fn take_error(&mut self) -> Option<SwError0> {
-        let error = self.registers.read(SWERROR_0);
-        if !error.valid() {
-            return None;
-        }
-        let clear = SwError0::new().with_valid(true).with_overflow(true);
-        self.registers.acknowledge(SWERROR_0, clear);
-        Some(error)
     }
 
     /// The queues.
@@ -521,50 +273,6 @@ impl Device {
         }
         let start = self.table("MSI-X table", location.offset(), length)?;
         Ok(start..start + length)
-    }
-
-    /// Makes the function answer again where it was found, whatever was done to its
-    /// configuration space, and resets it if it has halted.
-    ///
-    /// # Errors
-    /// If it does not come out of a function level reset.
-    pub fn revive(&mut self) -> Result<(), Error> {
-        self.restore_configuration();
-        if self.registers.read(GENSTS).state() != DeviceState::Halted {
-            return Ok(());
-        }
-        let base = self.function.capability(CAPABILITY_PCIE);
-        let capability = PcieCapability {
-            base: base.ok_or(Error::Table("PCIe capability"))?,
-        };
-        let control = DeviceControl::new().with_initiate_flr(true);
-        self.function
-            .registers
-            .write(capability.device_control(), control);
-        clock::spin_until(FLR_TIME, || false);
-        self.restore_configuration();
-        match self.registers.read(GENSTS).state() {
-            DeviceState::Halted => Err(Error::Halted),
-            _ => Ok(()),
-        }
-    }
-
-    /// Address and enables. What is right already is not written: a device that works
-    /// does not bear changes.
-    fn restore_configuration(&mut self) {
-        for (index, (address, _)) in [(0, self.bar0), (2, self.bar2)] {
-            if self.function.bar_address(index) != address {
-                self.function.set_bar(index, address);
-            }
-        }
-        if !self.function.is_enabled() {
-            self.function.set_enabled(true);
-        }
-    }
-
-    /// Moves BAR0 or BAR2, but for the driver's own idea of where they are.
-    pub fn move_bar(&mut self, index: usize, address: u64) {
-        self.function.set_bar(index, address);
     }
 
     fn wq_config(&self, index: usize) -> Result<WqConfig, Error> {
