@@ -197,6 +197,15 @@ pub struct VmReport {
     pub handed_over: u64,
     /// Completion interrupts that were injected.
     pub interrupts_injected: u64,
+    /// Those of them that the device sent while another of their vector was pending:
+    /// the guest took both as one.
+    pub interrupts_merged: u64,
+    /// Interrupts of vectors 0: commands, errors, resets, revoked handles.
+    pub interrupts_vector_0: u64,
+    /// Vectors that got another slot while the guest ran.
+    pub handles_moved: u64,
+    /// Interrupt handles that the guest asked for although it had them.
+    pub handles_asked_again: u64,
     /// VM exits that submissions took.
     pub exits_submission: u64,
     /// VM exits that completions took.

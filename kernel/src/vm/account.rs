@@ -249,6 +249,11 @@ fn fill(report: &mut VmReport, sum: &Summary) {
     report.handed_over = sum.submissions.accepted + sum.submissions.members;
     report.interrupts_injected =
         sum.interrupts + sum.submissions.refused_interrupts + sum.submissions.handed_on_interrupts;
+    report.interrupts_merged = sum.interrupts_merged;
+    let completions = sum.submissions.refused_interrupts + sum.submissions.handed_on_interrupts;
+    report.interrupts_vector_0 = sum.software_interrupts.saturating_sub(completions);
+    report.handles_moved = sum.handles_moved;
+    report.handles_asked_again = sum.handles_asked_again;
     report.exits_submission = exits(Reason::Submission);
     report.exits_completion = exits(Reason::Interrupt) + exits(Reason::EndOfInterrupt);
     report.exits = Reason::ALL

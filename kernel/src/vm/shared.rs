@@ -56,6 +56,9 @@ pub struct VcpuDoor {
     pub exits: Exits,
     /// Completion interrupts that were made pending here.
     pub completions: Counter,
+    /// Those of them that the guest takes together with another one: their vector was
+    /// pending already. Those that its APIC did not take are here too.
+    pub merged: Counter,
     /// What it was asked for: a bit for each.
     requests: AtomicU8,
     /// Virtual DSAs of which a batch of Weir's own has ended: a bit for each.
@@ -70,6 +73,7 @@ impl VcpuDoor {
             pending: Pending::new(),
             exits: Exits::new(),
             completions: Counter::new(),
+            merged: Counter::new(),
             requests: AtomicU8::new(0),
             batches: AtomicU8::new(0),
             processor: AtomicUsize::new(0),
@@ -81,6 +85,7 @@ impl VcpuDoor {
         self.pending.forget();
         self.exits.clear();
         self.completions.set(0);
+        self.merged.set(0);
         self.requests.store(0, Ordering::SeqCst);
         self.batches.store(0, Ordering::SeqCst);
         self.processor.store(processor, Ordering::SeqCst);
@@ -106,23 +111,26 @@ impl VcpuDoor {
         self.processor() != percpu::current().index
     }
 
-    /// Delivers an interrupt or a signal, and wakes its processor.
+    /// Delivers an interrupt or a signal, and wakes its processor. False if there is
+    /// no news in it, as [`Pending::deliver`] says.
     #[inline]
-    pub fn deliver(&self, delivery: Delivery) {
+    pub fn deliver(&self, delivery: Delivery) -> bool {
         if self.is_elsewhere() {
-            self.deliver_elsewhere(delivery);
+            self.deliver_elsewhere(delivery)
         } else {
-            self.pending.deliver(delivery);
+            self.pending.deliver(delivery)
         }
     }
 
     /// Others run on that processor too: it is woken if there is news, or they would be
     /// left as often as a guest sends to itself.
     #[inline(never)]
-    fn deliver_elsewhere(&self, delivery: Delivery) {
-        if self.pending.deliver(delivery) {
+    fn deliver_elsewhere(&self, delivery: Delivery) -> bool {
+        let is_news = self.pending.deliver(delivery);
+        if is_news {
             smp::wake(self.processor());
         }
+        is_news
     }
 
     /// Whether there is something to do between two turns.
@@ -317,7 +325,9 @@ impl Place {
             && let Some(door) = self.vcpus.get(vcpu)
         {
             door.completions.add_shared();
-            door.deliver(Delivery::Fixed(vector));
+            if !door.deliver(Delivery::Fixed(vector)) {
+                door.merged.add_shared();
+            }
         }
     }
 

@@ -24,8 +24,14 @@ pub struct Summary {
     pub submissions: vdsa::Counters,
     /// Completion interrupts that reached its virtual processors.
     pub interrupts: u64,
+    /// Those of them that found theirs pending.
+    pub interrupts_merged: u64,
     /// Interrupts of its virtual DSAs that software raised.
     pub software_interrupts: u64,
+    /// Vectors that got another slot.
+    pub handles_moved: u64,
+    /// Interrupt handles that it asked for although it had them.
+    pub handles_asked_again: u64,
     /// What was refused: each rule, and how often.
     pub refused: Vec<(Rule, u64)>,
     /// The last descriptors that were refused, each with the number of the virtual DSA.
@@ -55,7 +61,10 @@ impl Summary {
             exits: [0; Reason::ALL.len()],
             submissions: vdsa::Counters::default(),
             interrupts: 0,
+            interrupts_merged: 0,
             software_interrupts: 0,
+            handles_moved: 0,
+            handles_asked_again: 0,
             refused: Vec::with_capacity(Rule::ALL.len()),
             last_refused: Vec::with_capacity(vdsas * vdsa::Refusals::KEPT),
             results: [None; hypercall::COUNT],
@@ -104,7 +113,7 @@ impl Summary {
     /// its accelerators.
     pub fn of<B: Backend>(guest: &Guest<B>, overhead_bytes: u64) -> Self {
         let mut submissions = vdsa::Counters::default();
-        let mut software_interrupts = 0;
+        let (mut software_interrupts, mut handles_moved, mut handles_asked_again) = (0, 0, 0);
         let mut refused: Vec<(Rule, u64)> = Vec::new();
         let mut pasids = Vec::new();
         let mut last_refused = Vec::new();
@@ -112,6 +121,8 @@ impl Summary {
             unit.look(|device, backing| {
                 submissions += *device.counters();
                 software_interrupts += backing.injected;
+                handles_moved += backing.moved;
+                handles_asked_again += device.handles_asked_again();
                 pasids.extend_from_slice(&backing.pasids);
                 let recent = device.refusals().recent();
                 last_refused.extend(recent.map(|&refusal| (backing.vdsa, refusal)));
@@ -125,7 +136,10 @@ impl Summary {
             exits: Reason::ALL.map(|(reason, _)| guest.count_exits(reason)),
             submissions,
             interrupts: guest.doors().map(|door| door.completions.get()).sum(),
+            interrupts_merged: guest.doors().map(|door| door.merged.get()).sum(),
             software_interrupts,
+            handles_moved,
+            handles_asked_again,
             refused,
             last_refused,
             results: guest.results.all(),
@@ -144,7 +158,10 @@ impl Summary {
         }
         self.submissions += earlier.submissions;
         self.interrupts += earlier.interrupts;
+        self.interrupts_merged += earlier.interrupts_merged;
         self.software_interrupts += earlier.software_interrupts;
+        self.handles_moved += earlier.handles_moved;
+        self.handles_asked_again += earlier.handles_asked_again;
         for &(rule, count) in &earlier.refused {
             add_refused(&mut self.refused, rule, count);
         }

@@ -279,6 +279,7 @@ impl VirtualDsa {
             return Err(CommandError::INTERRUPT_INDEX);
         }
         if let Some(handle) = self.handles.of_vector(vector) {
+            self.handles_asked_again += 1;
             return Ok(Plan::Done(handle.handle));
         }
         let pasid = self.slot_pasid(vector).or(self.default_pasid(vector));

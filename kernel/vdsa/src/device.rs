@@ -36,6 +36,8 @@ pub struct VirtualDsa {
     pub(crate) handles: HandleTable,
     pub(crate) physical: Physical,
     pub(crate) submission: Submission,
+    /// How often the guest asked for a handle that it had.
+    pub(crate) handles_asked_again: u64,
     dropped: DroppedAccesses,
 }
 
@@ -76,8 +78,15 @@ impl VirtualDsa {
             handles: HandleTable::default(),
             physical: Physical::default(),
             submission: Submission::new(shape.window, shape.max_batch_log2()),
+            handles_asked_again: 0,
             dropped: DroppedAccesses::default(),
         })
+    }
+
+    /// How often the guest asked for an interrupt handle that it had: as it does for all
+    /// of them when it was told that some were revoked.
+    pub const fn handles_asked_again(&self) -> u64 {
+        self.handles_asked_again
     }
 
     /// What the guest did that had no effect.

@@ -303,7 +303,9 @@ fn revoked_handles_are_told_once_and_replaced() {
     assert!(view.handles.find(0x21).is_none());
     assert_eq!(view.handles.find(0x33).unwrap().vector, 1);
     // Asked again, the vector has its new handle.
+    assert_eq!(rig.dsa.handles_asked_again(), 0);
     assert_eq!(rig.command(REQUEST_HANDLE | 1, &[]), 0x3300);
+    assert_eq!(rig.dsa.handles_asked_again(), 1);
     rig.write(INTCAUSE, 4, 0x8000_0000);
     rig.dsa.revoke_handles(&mut rig.host, &moved[1..]);
     assert_eq!((rig.read32(INTCAUSE), rig.host.take()), (0, vec![]));
