@@ -256,7 +256,7 @@ impl Run {
                         rebind enable rebind disable \
                         flr enable flr disable \
                         reload enable reload disable \
-                        end";
+                        interrupts end";
         assert_eq!(
             names,
             expected.split_whitespace().collect::<Vec<_>>(),

@@ -86,7 +86,8 @@ impl Images {
         self.guests.join(format!("guest_{name}"))
     }
 
-    /// Packs `config`, the guests and the kernels that it names, and `input` if it names a file `input`.
+    /// Packs `config`, the guests and the kernels that it names, and `input` if it names a
+    /// file `input`.
     ///
     /// # Errors
     /// If a file cannot be written, or the script fails.
@@ -267,7 +268,7 @@ impl Weir {
             lines.any(|line| line.contains(&prefix) && line.contains(text))
         };
         while !guests.iter().all(|guest| has_said(&self.lines, guest)) {
-            let line = self.machine.next_line(deadline)?;
+            let line = shown(&self.machine.next_line(deadline)?);
             self.lines.push(line);
         }
         Ok(())
