@@ -135,6 +135,9 @@ pub struct GuestQueueConfig {
     pub policy: At<Policy>,
     /// `mode`: which mode the guest sees, if not the physical queue's.
     pub mode: Option<At<Mode>>,
+    /// `reserve`: how many entries of a shared queue are reserved for the guest, which
+    /// sees a dedicated one.
+    pub reserve: Option<At<u16>>,
     /// `batches`: how many batches may be in flight.
     pub batches: Option<At<u8>>,
 }

@@ -11,6 +11,7 @@
 //! | [`iommu`] | the IOMMUs, one lock each, and the host PASIDs |
 //! | [`routes`] | the host vectors of all processors |
 //! | [`accelerator`] | the DSAs: registers, interrupt slots, portals |
+//! | [`slices`] | entries of shared queues that are reserved for a guest |
 //! | [`service`], [`client`] | how guests share one DSA's commands |
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ pub mod pasids;
 pub mod pci;
 pub mod routes;
 pub mod service;
+pub mod slices;
 mod window;
 
 use alloc::boxed::Box;

@@ -263,6 +263,7 @@ fn a_guests_policy_is_that_of_its_queues() {
             max_batch_log2: 10,
         },
         mode: Mode::Dedicated,
+        reserved: 0,
         policy,
         batches: 4,
     };

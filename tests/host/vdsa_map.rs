@@ -199,6 +199,7 @@ fn virtual_device() -> VirtualRegisters {
             batch_handle: None,
             is_stand_in: false,
             submission_interval_ns: 0,
+            is_slice: false,
         })
         .collect();
     let shape = Shape {

@@ -9,7 +9,7 @@ use core::time::Duration;
 use hwio::{Clock, Registers};
 use hwspec::dsa::{
     CommandCode, CommandError, DeviceState, INTCAUSE, IntCause, ResetType, SWERROR_0, SWERROR_1,
-    SWERROR_2, SwError0, WqState,
+    SWERROR_2, SwError0, WqState, WqStatus,
 };
 
 use crate::control::Control;
@@ -120,13 +120,26 @@ impl<R: Registers, C: Clock> Device<R, C> {
     /// # Errors
     /// If it is not planned, or there is no device any more.
     pub fn queue_state(&self, queue: u8) -> Result<WqState, Error> {
+        Ok(self.queue_status(queue)?.state())
+    }
+
+    fn queue_status(&self, queue: u8) -> Result<WqStatus, Error> {
         self.planned(queue)?;
         let status = self.control.registers.read(self.wqcfg(queue).status());
         if status.into_bits() == !0 {
             let register = RegisterName::WqCfg;
             return Err(Error::DeviceGone { register });
         }
-        Ok(status.state())
+        Ok(status)
+    }
+
+    /// How many descriptors wait in a queue of the plan. Of use only where WQCAP has
+    /// Occupancy Support.
+    ///
+    /// # Errors
+    /// As [`queue_state`](Self::queue_state).
+    pub fn queue_occupancy(&self, queue: u8) -> Result<u16, Error> {
+        Ok(self.queue_status(queue)?.occupancy())
     }
 
     /// How a queue is enabled, if it is.

@@ -10,6 +10,7 @@ const DSA: DsaFacts = DsaFacts {
     is_configurable: true,
     has_dedicated_mode: true,
     has_shared_mode: true,
+    has_occupancy: true,
     queues: 8,
     entries: 128,
     groups: 4,

@@ -3,6 +3,7 @@
 mod groups;
 mod guests;
 mod queues;
+mod reservations;
 
 use super::{Config, ConfigError, MachineFacts, Plan};
 
@@ -13,6 +14,7 @@ pub(super) const FIXED_PARTS: [u16; 2] = [0x11fb, 0x1212];
 
 pub(super) fn check(config: &Config, machine: &MachineFacts<'_>) -> Result<Plan, ConfigError> {
     let mut dsas = queues::plan(config, machine)?;
+    reservations::plan(config, &mut dsas)?;
     groups::plan(config, machine, &mut dsas)?;
     let guests = guests::plan(config, machine, &dsas)?;
     Ok(Plan {

@@ -23,6 +23,7 @@ prop_compose! {
         is_configurable in prop::bool::weighted(0.98),
         has_dedicated_mode in prop::bool::weighted(0.98),
         has_shared_mode in prop::bool::weighted(0.98),
+        has_occupancy in prop::bool::weighted(0.98),
         queues in prop_oneof![4 => 4..9_u16, 1 => any::<u16>()],
         entries in prop_oneof![4 => 100..200_u16, 1 => any::<u16>()],
         groups in prop_oneof![4 => 1..5_u16, 1 => any::<u16>()],
@@ -32,7 +33,7 @@ prop_compose! {
         max_batch_log2 in 5..16_u8,
     ) -> DsaFacts {
         DsaFacts {
-            device_id, is_configurable, has_dedicated_mode, has_shared_mode, queues, entries,
+            device_id, is_configurable, has_dedicated_mode, has_shared_mode, has_occupancy, queues, entries,
             groups, engines, ims_entries, max_transfer_log2, max_batch_log2,
         }
     }
@@ -50,10 +51,16 @@ fn queue() -> impl Strategy<Value = String> {
 }
 
 fn guest() -> impl Strategy<Value = String> {
-    let queue = (0..6_u8, prop::bool::weighted(0.3)).prop_map(|(queue, is_direct)| {
-        let policy = if is_direct { "direct" } else { "checked" };
-        format!("[[guest.queue]]\nwq = \"dsa0/wq0.{queue}\"\npolicy = \"{policy}\"\n")
-    });
+    let reserve = prop::option::weighted(0.3, 1..20_u16);
+    let queue =
+        (0..6_u8, prop::bool::weighted(0.3), reserve).prop_map(|(queue, is_direct, reserve)| {
+            let policy = if is_direct { "direct" } else { "checked" };
+            let reserve = reserve.map(|count| format!("mode = \"dedicated\"\nreserve = {count}\n"));
+            format!(
+                "[[guest.queue]]\nwq = \"dsa0/wq0.{queue}\"\npolicy = \"{policy}\"\n{}",
+                reserve.unwrap_or_default()
+            )
+        });
     let queues = prop::collection::vec(queue, 0..3);
     (any::<bool>(), 1..9_u8, 1..40_u16, queues).prop_map(|(trusted, cpus, chunks, queues)| {
         format!(
@@ -124,6 +131,18 @@ fn assert_is_sound(plan: &Plan, machine: &MachineFacts<'_>) {
 
     let memory: u64 = plan.guests.iter().map(|guest| guest.memory_bytes).sum();
     assert!(memory <= machine.memory_bytes);
+    for queue in &dsa.queues {
+        let virtual_queues = plan.guests.iter().flat_map(|guest| &guest.dsas);
+        let shares: Vec<u16> = virtual_queues
+            .flat_map(|dsa| &dsa.queues)
+            .filter(|own| own.physical.index == queue.index)
+            .map(|own| own.reserved)
+            .collect();
+        let is_shared_too = shares.contains(&0);
+        let common = if is_shared_too { queue.threshold } else { 0 };
+        assert!(shares.iter().sum::<u16>() + common <= queue.size);
+        assert!(queue.mode == Mode::Shared || shares.iter().all(|&share| share == 0));
+    }
     let mut dedicated = Vec::new();
     for guest in &plan.guests {
         assert!(guest.cpus.iter().all(|&cpu| cpu < machine.cpus));

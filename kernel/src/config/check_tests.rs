@@ -16,6 +16,7 @@ const DSA: DsaFacts = DsaFacts {
     is_configurable: true,
     has_dedicated_mode: true,
     has_shared_mode: true,
+    has_occupancy: true,
     queues: 8,
     entries: 128,
     groups: 4,
@@ -166,6 +167,7 @@ fn a_plan_has_all_that_is_needed() {
     let checked = |physical, mode| VirtualQueuePlan {
         physical,
         mode,
+        reserved: 0,
         policy: Policy::Checked,
         batches: 4,
     };
@@ -206,7 +208,10 @@ fn a_plan_has_all_that_is_needed() {
                         dsa: 1,
                         queues: Vec::from([
                             checked(dedicated(0, 0, 32), Mode::Dedicated),
-                            checked(shared, Mode::Dedicated),
+                            VirtualQueuePlan {
+                                reserved: 8,
+                                ..checked(shared, Mode::Dedicated)
+                            },
                         ]),
                     },
                     VirtualDsaPlan {
@@ -404,6 +409,35 @@ mistakes! {
             uses(0, "policy = \"direct\"\nbatches = 1\n"))) + &wq(0, "") =>
         "weir.toml:9: guest 'a': batches limits what Weir submits, which on dsa0/wq0.0 is \
          nothing, for it is direct; remove it";
+    a_reservation_of_a_dedicated_queue_is_refused: MACHINE,
+        guest("a", &uses(0, "reserve = 4\n")) + &wq(0, "") =>
+        "weir.toml:7: guest 'a': reserve is for a guest that sees a shared queue as a dedicated \
+         one; remove it, or write mode = \"dedicated\" for a dsa0/wq0.0 that is shared";
+    a_reservation_of_a_queue_that_is_shown_as_shared_is_refused: MACHINE,
+        guest("a", &uses(0, "reserve = 4\n")) + &wq(0, "mode = \"shared\"\n") =>
+        "weir.toml:7: guest 'a': reserve is for a guest that sees a shared queue as a dedicated \
+         one; remove it, or write mode = \"dedicated\" for a dsa0/wq0.0 that is shared";
+    more_than_all_reserved_is_refused: MACHINE,
+        guest("a", &uses(0, "mode = \"dedicated\"\nreserve = 12\n"))
+            + &guest("b", &uses(0, "mode = \"dedicated\"\nreserve = 5\n"))
+            + &wq(0, "mode = \"shared\"\n") =>
+        "weir.toml:16: guest 'b': 5 entries of dsa0/wq0.0 are to be reserved, but of its 16 4 are \
+         left, beside 0 for guests that share it; reserve fewer, or make the queue larger";
+    all_reserved_where_another_shares_is_refused: MACHINE,
+        guest("a", &uses(0, "mode = \"dedicated\"\nreserve = 16\n"))
+            + &guest("b", &uses(0, "")) + &wq(0, "mode = \"shared\"\n") =>
+        "weir.toml:8: guest 'a': 16 entries of dsa0/wq0.0 are to be reserved, but of its 16 15 are \
+         left, beside 1 for guests that share it; reserve fewer, or make the queue larger";
+    a_reservation_below_the_threshold_is_refused: MACHINE,
+        guest("a", &uses(0, "mode = \"dedicated\"\n"))
+            + &wq(0, "mode = \"shared\"\nthreshold = 9\n") =>
+        "weir.toml:6: guest 'a': 8 entries of dsa0/wq0.0 are to be reserved, but of its 16 7 are \
+         left, beside 9 for guests that share it; reserve fewer, or make the queue larger";
+    a_reservation_where_the_device_does_not_tell_is_refused:
+        MachineFacts { dsas: &[DsaFacts { has_occupancy: false, ..DSA }], ..MACHINE },
+        guest("a", &uses(0, "mode = \"dedicated\"\n")) + &wq(0, "mode = \"shared\"\n") =>
+        "weir.toml:7: guest 'a': dsa0 does not tell how full dsa0/wq0.0 is, so that no entries \
+         can be reserved; remove mode, or use a dedicated queue";
     a_rate_without_a_shared_queue_is_refused: MACHINE,
         guest("a", &format!("share-rate = 5\n{}", uses(0, ""))) + &wq(0, "") =>
         "weir.toml:5: guest 'a': share-rate is for shared queues, and it has none; remove it";
@@ -590,4 +624,27 @@ fn the_documents_example_can_be_used() {
     };
     let plan = plan_on(&machine, example).unwrap();
     assert_eq!(plan.guests.len(), 3);
+}
+
+/// What is reserved and what others may fill are the queue together.
+#[test]
+fn others_stop_where_reservations_begin() {
+    let reserves = |name, count: u16| {
+        let lines = format!("mode = \"dedicated\"\nreserve = {count}\n");
+        guest(name, &uses(0, &lines))
+    };
+    let shared = wq(0, "mode = \"shared\"\nsize = 24\n");
+    let threshold = |text: &str| plan(text).dsas[0].queues[0].threshold;
+    let two = reserves("a", 10) + &reserves("b", 6);
+    assert_eq!(
+        threshold(&(two.clone() + &guest("c", &uses(0, "")) + &shared)),
+        8
+    );
+    assert_eq!(threshold(&(two + &shared)), 8);
+    // All of it; no queue has a threshold of 0.
+    let plan = plan(&(reserves("a", 24) + &shared));
+    assert_eq!(plan.dsas[0].queues[0].threshold, 1);
+    assert_eq!(plan.guests[0].dsas[0].queues[0].reserved, 24);
+    let nobody = guest("a", &uses(0, "")) + &shared;
+    assert_eq!(threshold(&nobody), 24);
 }

@@ -28,6 +28,8 @@ pub struct DsaFacts {
     pub has_dedicated_mode: bool,
     /// Whether there are shared queues (WQCAP, Shared Mode Support).
     pub has_shared_mode: bool,
+    /// Whether the device says how full a queue is (WQCAP, WQ Occupancy Support).
+    pub has_occupancy: bool,
     /// How many work queues (WQCAP, Number of WQs).
     pub queues: u16,
     /// How many entries all queues have together (WQCAP, Total WQ Size).

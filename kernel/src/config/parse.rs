@@ -47,7 +47,7 @@ const GUEST_KEYS: &[&str] = &[
     "share-rate",
     "queue",
 ];
-const GUEST_QUEUE_KEYS: &[&str] = &["wq", "policy", "mode", "batches"];
+const GUEST_QUEUE_KEYS: &[&str] = &["wq", "policy", "mode", "reserve", "batches"];
 const QUEUE_KEYS: &[&str] = &[
     "name",
     "mode",
@@ -221,6 +221,7 @@ fn guest_queue(mut block: Block<'_>, guest: &str) -> Result<GuestQueueConfig, Co
             value: Policy::Checked,
         }),
         mode: block.choice("mode", MODES)?,
+        reserve: block.integer("reserve", &(1..=u16::MAX))?,
         batches: block.integer("batches", &(1..=MAX_BATCHES))?,
         wq,
     })

@@ -104,12 +104,14 @@ engines = [0, 2]
                     wq: at(19, QueueName { dsa: 0, queue: 0 }),
                     policy: at(20, Policy::Direct),
                     mode: Some(at(21, Mode::Dedicated)),
+                    reserve: None,
                     batches: None,
                 },
                 GuestQueueConfig {
                     wq: at(24, QueueName { dsa: 1, queue: 7 }),
                     policy: at(25, Policy::Checked),
                     mode: None,
+                    reserve: None,
                     batches: Some(at(26, 16)),
                 },
             ]),
@@ -181,7 +183,7 @@ mistakes! {
         "weir.toml:5: [[guest]]: unknown key 'memry'; the keys are name, image, input, kernel, \
          initrd, cmdline, memory, cpus, trusted, restart, pasids, share-rate, queue";
     an_unknown_key_of_a_guests_queue_is_refused: guest_queue_with("size = 16") =>
-        "weir.toml:7: [[guest.queue]]: unknown key 'size'; the keys are wq, policy, mode, batches";
+        "weir.toml:7: [[guest.queue]]: unknown key 'size'; the keys are wq, policy, mode, reserve, batches";
     an_unknown_key_of_a_queue_is_refused: queue_with("type = \"kernel\"") =>
         "weir.toml:3: [[wq]]: unknown key 'type'; the keys are name, mode, size, group, priority, \
          threshold, max-transfer, max-batch";

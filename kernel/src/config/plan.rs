@@ -120,6 +120,9 @@ pub struct VirtualQueuePlan {
     pub physical: QueuePlan,
     /// The mode that the guest sees.
     pub mode: Mode,
+    /// How many entries of a physical shared queue are reserved for it, if the guest sees
+    /// a dedicated one. Otherwise 0.
+    pub reserved: u16,
     /// Who checks what is submitted.
     pub policy: Policy,
     /// How many batches may be in flight.

@@ -15,6 +15,7 @@ mod client_handle;
 mod dsa_hardware;
 mod view;
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use dsa::ims::Counts;
@@ -33,6 +34,7 @@ use super::hardware::Hardware as _;
 use super::iommu::{Iommu, UnitIndex};
 use super::pci::Function;
 use super::service::{Counters, Health, Service};
+use super::slices::Accepted;
 use crate::mm::{PortalKind, QueuePortal, devices};
 
 pub use announcement::NeededReset;
@@ -51,6 +53,8 @@ pub struct Accelerator {
     /// What it was configured to.
     plan: Mutex<Option<Plan>>,
     service: Service<DsaHardware>,
+    /// What each queue accepted, as far as it is a shared one.
+    accepted: Vec<Accepted>,
     /// What of its health the console has shown.
     shown: Mutex<Shown>,
     /// The interrupt of MSI-X entry 0.
@@ -119,6 +123,21 @@ impl Accelerator {
         Some(found.shape.mode)
     }
 
+    /// What a shared queue has accepted, to be counted by all who submit to it. Nothing if
+    /// the plan has no such queue.
+    pub fn accepted(&self, queue: u8) -> Option<&Accepted> {
+        let is_shared = self.mode(queue)? == QueueMode::Shared;
+        self.accepted.get(usize::from(queue)).filter(|_| is_shared)
+    }
+
+    /// How many descriptors wait in a queue, if the device can be asked now. Waits for
+    /// nothing.
+    pub fn count_waiting(&self, queue: u8) -> Option<u16> {
+        self.service
+            .try_look(|hardware| hardware.device.queue_occupancy(queue))?
+            .ok()
+    }
+
     /// The way into a queue, for Weir: its page for IMS handles, with the limit of a
     /// shared queue. Nothing if the plan does not have the queue, or the processor
     /// lacks the instruction.
@@ -129,6 +148,15 @@ impl Accelerator {
         };
         let offset = PortalPage::LimitedIms.offset(queue.into());
         self.portals.portal(offset, kind)
+    }
+
+    /// The way into the entries of a shared queue that its limit keeps free, for those
+    /// that they are reserved for. Nothing as for [`portal`](Self::portal), or if the
+    /// queue is not a shared one.
+    pub fn reserved_portal(&self, queue: u8) -> Option<QueuePortal> {
+        let offset = PortalPage::UnlimitedIms.offset(queue.into());
+        (self.mode(queue)? == QueueMode::Shared)
+            .then(|| self.portals.portal(offset, PortalKind::Shared))?
     }
 
     /// Where a page of a queue's portals is, to be shown to a guest: for IMS handles

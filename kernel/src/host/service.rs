@@ -250,6 +250,20 @@ impl<H: Hardware> Service<H> {
         self.run();
     }
 
+    /// Looks at the hardware, if nobody else is at work here.
+    pub(super) fn try_look<T>(&self, look: impl FnOnce(&H) -> T) -> Option<T> {
+        let seen = self.inner.try_lock().map(|inner| look(&inner.hardware));
+        if seen.is_some() {
+            // What was noted meanwhile found the lock taken.
+            fence(Ordering::SeqCst);
+            let has_news = self.attention.load(Ordering::Relaxed);
+            if has_news || self.pending.load(Ordering::Relaxed) != 0 {
+                self.run();
+            }
+        }
+        seen
+    }
+
     /// Goes on with what there is to do.
     pub(super) fn run(&self) {
         for _ in 0..MAX_ROUNDS {

@@ -168,6 +168,7 @@ fn facts(accelerator: &Accelerator) -> DsaFacts {
         is_configurable: gencap.configuration(),
         has_dedicated_mode: wqcap.dedicated_mode(),
         has_shared_mode: wqcap.shared_mode(),
+        has_occupancy: wqcap.occupancy(),
         queues: has.count_queues().into(),
         entries: has.count_entries(),
         groups: has.count_groups().into(),

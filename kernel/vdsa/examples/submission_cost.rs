@@ -226,6 +226,7 @@ fn run(member: [u64; 8], members: u64, count: u32) {
         batch_handle: Some(0x77),
         policy: Policy::Checked,
         submission_interval_ns: 0,
+        is_slice: false,
     };
     let batch = [0x0100_000c_0000_0000, 0x1000, 0x4000, 0, members, 0, 0, 0];
     let request = SubmissionRequest {

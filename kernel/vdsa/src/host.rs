@@ -229,6 +229,12 @@ pub trait Host {
     /// multiple of 8, and all words are inside.
     fn write_window(&mut self, offset: usize, words: &[u64]);
 
+    /// Whether a queue that is a [slice](crate::QueueShape::is_slice) of a physical one has
+    /// an entry free that is reserved for it. So it is where there are no slices.
+    fn has_room(&mut self, _queue: QueueIndex) -> bool {
+        true
+    }
+
     /// Submits to the physical queue behind `queue`. The descriptor carries the host
     /// PASID.
     fn submit(&mut self, queue: QueueIndex, descriptor: &[u64; 8]) -> Submission;

@@ -47,6 +47,9 @@ pub enum SubmitResult {
     Retry,
     /// Gone without a trace, as a posted write is.
     Dropped,
+    /// Not yet: the processor is to execute the instruction again. It may do other things
+    /// before, such as take interrupts.
+    Again,
     /// The instruction faults.
     GeneralProtection,
 }
@@ -99,6 +102,7 @@ fn view<'a>(
         },
         policy: shape.policy,
         submission_interval_ns: shape.submission_interval_ns,
+        is_slice: shape.is_slice,
     })
 }
 

@@ -65,4 +65,6 @@ pub struct QueueView<'a> {
     pub policy: Policy,
     /// See [`QueueShape::submission_interval_ns`](crate::QueueShape).
     pub submission_interval_ns: u32,
+    /// See [`QueueShape::is_slice`](crate::QueueShape).
+    pub is_slice: bool,
 }

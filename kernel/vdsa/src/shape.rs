@@ -59,6 +59,10 @@ pub struct QueueShape {
     /// takes all entries of a physical queue that others use too. As many as the queue
     /// has entries may come at once. 0: no limit.
     pub submission_interval_ns: u32,
+    /// The guest sees a dedicated queue, and has some entries of a physical shared one:
+    /// `size` of them are reserved for it. Where more would be needed, the processor that
+    /// submits tries again until there is room.
+    pub is_slice: bool,
 }
 
 /// Memory of Weir's own that the device reaches through the PASIDs of checked queues,

@@ -125,6 +125,9 @@ impl Submission {
         if !self.admit(view, request) {
             return self.not_taken(request.kind, Notices::default());
         }
+        if view.is_slice && !host.has_room(view.index) {
+            return self.wait();
+        }
 
         let pasid = match view.pasid {
             QueuePasid::OfQueue(pasid) => pasid,
@@ -296,7 +299,18 @@ impl Submission {
     /// There is no room; a dedicated queue says so in SWERROR.
     #[cold]
     fn full(&mut self, view: &QueueView<'_>, kind: SubmissionKind) -> (SubmitResult, Notices) {
+        if view.is_slice {
+            return self.wait();
+        }
         self.not_taken(kind, Notices::error(overflow_record(view.index)))
+    }
+
+    /// A store cannot be answered, but the processor that makes it can be kept waiting.
+    #[cold]
+    fn wait(&mut self) -> (SubmitResult, Notices) {
+        self.counters.submitted -= 1;
+        self.counters.waited += 1;
+        (SubmitResult::Again, Notices::default())
     }
 
     #[cold]

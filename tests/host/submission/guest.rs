@@ -113,6 +113,7 @@ impl Checked {
             batch_handle: (!self.is_shared).then_some(OWN_HANDLE),
             policy: Policy::Checked,
             submission_interval_ns: 0,
+            is_slice: false,
         };
         let request = SubmissionRequest {
             offset: 0x1000,

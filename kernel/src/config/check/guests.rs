@@ -11,11 +11,12 @@ use super::super::plan::{
 };
 use super::super::size::Size;
 use super::super::{
-    At, BootConfig, Config, ConfigError, GuestConfig, GuestQueueConfig, MachineFacts, Mode, Policy,
-    QueueName,
+    At, BootConfig, Config, ConfigError, DsaFacts, GuestConfig, GuestQueueConfig, MachineFacts,
+    Mode, Policy, QueueName,
 };
 use super::FIXED_PARTS;
 use super::queues::find_dsa;
+use super::reservations;
 
 /// How many descriptors a guest may hand to shared queues in a millisecond where
 /// the file does not say: few enough to leave others room on the slowest box.
@@ -110,7 +111,7 @@ impl<'c> State<'c> {
         let is_sharing = dsas
             .iter()
             .flat_map(|dsa| &dsa.queues)
-            .any(|queue| queue.physical.mode == Mode::Shared);
+            .any(|queue| queue.physical.mode == Mode::Shared && queue.reserved == 0);
         if let Some(rate) = guest.share_rate.filter(|_| !is_sharing) {
             return Err(rate.error(format!(
                 "guest '{name}': share-rate is for shared queues, and it has none; remove it"
@@ -207,12 +208,14 @@ impl<'c> State<'c> {
             }
         }
         let mode = queue.mode.map_or(physical.mode, |mode| mode.value);
+        let reserved = check_reservation(guest, queue, &physical, facts)?;
         if queue.policy.value == Policy::Direct {
             check_direct(guest, queue, &physical, facts.device_id)?;
         }
         let plan = VirtualQueuePlan {
             physical,
             mode,
+            reserved,
             policy: queue.policy.value,
             batches: queue
                 .batches
@@ -271,6 +274,32 @@ impl<'c> State<'c> {
             })
             .collect()
     }
+}
+
+/// How many entries of the physical queue are reserved for the guest.
+fn check_reservation(
+    guest: &GuestConfig,
+    queue: &GuestQueueConfig,
+    physical: &QueuePlan,
+    facts: &DsaFacts,
+) -> Result<u16, ConfigError> {
+    let name = &guest.name.value;
+    let wq = queue.wq.value;
+    let reserved = reservations::reserved(queue, physical);
+    if let Some(reserve) = queue.reserve.filter(|_| reserved == 0) {
+        return Err(reserve.error(format!(
+            "guest '{name}': reserve is for a guest that sees a shared queue as a dedicated one; \
+             remove it, or write mode = \"dedicated\" for a {wq} that is shared"
+        )));
+    }
+    if let Some(mode) = queue.mode.filter(|_| reserved > 0 && !facts.has_occupancy) {
+        return Err(mode.error(format!(
+            "guest '{name}': dsa{} does not tell how full {wq} is, so that no entries can be \
+             reserved; remove mode, or use a dedicated queue",
+            wq.dsa
+        )));
+    }
+    Ok(reserved)
 }
 
 /// Whether the guest may write to the queue's portal itself.

@@ -22,6 +22,7 @@ use crate::host::iommu::{Interrupt, Iommu};
 use crate::host::pci::{Bar, Function, MsixTable, Pci, PciError};
 use crate::host::routes::{HostTarget, Routes, Target};
 use crate::host::service::{Health, Service};
+use crate::host::slices::Accepted;
 use crate::host::window::WindowAround;
 use crate::info;
 use crate::mm::devices;
@@ -143,6 +144,9 @@ impl Accelerator {
             portals,
             plan: Mutex::new(None),
             service: Service::new(hardware, store),
+            accepted: (0..capabilities.count_queues())
+                .map(|_| Accepted::default())
+                .collect(),
             shown: Mutex::new(Shown {
                 health: Health::Works,
                 recoveries: 0,

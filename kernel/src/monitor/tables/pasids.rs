@@ -129,6 +129,7 @@ mod tests {
                 max_batch_log2: 10,
             },
             mode: Mode::Dedicated,
+            reserved: 0,
             policy: Policy::Direct,
             batches: 4,
         };

@@ -16,9 +16,11 @@ use super::address_space::{self, WINDOW};
 use super::batch_interrupts::{allocate_batch_handle, allocate_pasid_handles};
 use super::held::{self, Held};
 use super::{Blueprint, BuildError, PAGE};
+use crate::arch::percpu;
 use crate::config::plan::{self, Mode, VirtualDsaPlan, VirtualQueuePlan};
 use crate::host::accelerator::Accelerator;
 use crate::host::client::{ClientSetup, Set};
+use crate::host::slices::Slice;
 use crate::mm::OutOfMemory;
 use crate::mm::devices::DmaFrames;
 use crate::platform::memory_map;
@@ -235,15 +237,21 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
 
     fn backing_queues(
         &self,
-        accelerator: &Accelerator,
+        accelerator: &'static Accelerator,
         defaults: &[Pasid],
     ) -> Result<ArrayVec<BackingQueue, { vdsa::MAX_QUEUES }>, BuildError> {
         let mut queues = ArrayVec::new();
         for (queue, &pasid) in self.vdsa.queues.iter().zip(defaults) {
             let physical = queue.physical.index;
-            let portal = accelerator.portal(physical);
+            let portal = match queue.reserved {
+                0 => accelerator.portal(physical),
+                _ => accelerator.reserved_portal(physical),
+            };
+            let processors = percpu::all().len();
             queues.push(BackingQueue {
                 physical,
+                accepted: accelerator.accepted(physical),
+                slice: (queue.reserved > 0).then(|| Slice::new(queue.reserved, processors)),
                 is_exclusive: queue.physical.mode == Mode::Dedicated,
                 stand_in: is_stand_in(queue).then_some(pasid),
                 portal: portal.ok_or(BuildError::NoPortal(physical))?,
@@ -273,13 +281,17 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
                 )?),
                 _ => None,
             };
+            let entries = |all: u16| match queue.reserved {
+                0 => all,
+                reserved => reserved,
+            };
             shapes.push(QueueShape {
                 mode: match queue.mode {
                     Mode::Dedicated => QueueMode::Dedicated,
                     Mode::Shared => QueueMode::Shared,
                 },
-                size: queue.physical.size,
-                threshold: queue.physical.threshold,
+                size: entries(queue.physical.size),
+                threshold: entries(queue.physical.threshold),
                 priority: queue.physical.priority,
                 max_transfer_log2: queue.physical.max_transfer_log2,
                 max_batch_log2: queue.physical.max_batch_log2,
@@ -291,6 +303,7 @@ impl<F: Format + 'static> VdsaParts<'_, F> {
                 submission_interval_ns: 1_000_000_u32
                     .checked_div(self.blueprint.plan.share_rate)
                     .unwrap_or(0),
+                is_slice: queue.reserved > 0,
             });
         }
         Ok(shapes)

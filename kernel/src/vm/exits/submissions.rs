@@ -76,9 +76,15 @@ impl<B: Backend> Context<'_, B> {
                 Submission::Enqcmd | Submission::Enqcmds => SubmitResult::Retry,
             },
         };
-        if result == SubmitResult::GeneralProtection {
-            self.raise(vcpu, Exception::GENERAL_PROTECTION);
-            return Next::Enter;
+        match result {
+            SubmitResult::GeneralProtection => {
+                self.raise(vcpu, Exception::GENERAL_PROTECTION);
+                return Next::Enter;
+            }
+            // The instruction is executed again. Until there is room others have the
+            // processor, if they want it.
+            SubmitResult::Again => return Next::Leave,
+            SubmitResult::Accepted | SubmitResult::Retry | SubmitResult::Dropped => {}
         }
         if kind != Submission::Movdir64b {
             let zero = match result {

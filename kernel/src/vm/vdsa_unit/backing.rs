@@ -5,15 +5,16 @@ use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
 use dsa::InterruptHandle;
-use hwio::MappedPages;
+use hwio::{MappedPages, Portal as _, Submission};
 use hwspec::pci::Pasid;
 use vdsa::{QueueIndex, QueueSet, VirtualDsa};
 use x86_64::PhysAddr;
 
 use super::moving::{Moving, RETIRED_VECTOR};
 use crate::config::MAX_PASIDS;
-use crate::host::accelerator::ClientHandle;
+use crate::host::accelerator::{Accelerator, ClientHandle};
 use crate::host::client::Set;
+use crate::host::slices::{Accepted, Slice};
 use crate::mm::{Frames, QueuePortal};
 
 /// The client's vectors for batches of Weir's own begin here; below are the virtual
@@ -39,11 +40,42 @@ pub struct BackingQueue {
     /// It is dedicated where the guest has a shared one, and has this PASID whatever the
     /// guest names: all of the guest's lead to the same memory.
     pub stand_in: Option<Pasid>,
+    /// What it accepted, if other guests have it as well.
+    pub accepted: Option<&'static Accepted>,
+    /// The entries of it that are reserved for the guest, if it sees a dedicated one.
+    pub slice: Option<Slice>,
     /// The way to it for Weir.
     pub portal: QueuePortal,
     /// The pages that the guest itself may write to: unlimited and limited IMS portal.
     /// Only under the policy `direct`.
     pub direct: Option<[PhysAddr; 2]>,
+}
+
+impl BackingQueue {
+    /// Submits to it.
+    #[inline]
+    pub(super) fn submit(&mut self, descriptor: &[u64; 8]) -> Submission {
+        let answer = self.portal.submit(descriptor);
+        if let Some(accepted) = self.accepted
+            && answer == Submission::Accepted
+        {
+            let mark = accepted.add();
+            if let Some(slice) = &mut self.slice {
+                slice.occupy(mark);
+            }
+        }
+        answer
+    }
+
+    /// Whether one of the entries that are reserved for the guest is free, if any are.
+    pub(super) fn has_room(&mut self, accelerator: &Accelerator) -> bool {
+        match (&mut self.slice, self.accepted) {
+            (Some(slice), Some(accepted)) => {
+                slice.has_room(accepted, || accelerator.count_waiting(self.physical))
+            }
+            _ => true,
+        }
+    }
 }
 
 /// What is behind a virtual DSA.

@@ -1,7 +1,7 @@
 //! What is around a virtual DSA while it does something: guest memory, the machine's
 //! queues and slots, and the guest's own interrupts.
 
-use hwio::{DmaPages, Portal, Submission};
+use hwio::{DmaPages, Submission};
 use hwspec::dsa::CommandCode;
 use hwspec::pci::Pasid;
 use vdsa::{GuestAddr, Host, Message, NotRam, PasidAction, QueueAction, QueueIndex, Request};
@@ -105,9 +105,17 @@ impl Host for Surroundings<'_> {
 
     #[inline]
     fn submit(&mut self, queue: QueueIndex, descriptor: &[u64; 8]) -> Submission {
-        match self.backing.queue(queue) {
-            Some(queue) => queue.portal.submit(descriptor),
+        match self.backing.queues.get_mut(queue.index()) {
+            Some(queue) => queue.submit(descriptor),
             None => Submission::Retry,
+        }
+    }
+
+    fn has_room(&mut self, queue: QueueIndex) -> bool {
+        let Backing { client, queues, .. } = &mut *self.backing;
+        match (client, queues.get_mut(queue.index())) {
+            (Some(client), Some(queue)) => queue.has_room(client.accelerator()),
+            _ => true,
         }
     }
 

@@ -57,6 +57,7 @@ impl Submission {
         // The check has bounded it by the room for a list.
         let count = usize::try_from(batch.words[4] & 0xffff_ffff).unwrap_or(0);
         let mut notices = Notices::default();
+        let members_refused = self.counters.members_refused;
         if let Err(fault) = self.copy_list(batch, count, list, limits, host, &mut notices) {
             return Fate::Refused(fault);
         }
@@ -65,6 +66,8 @@ impl Submission {
         words[2] = layout.address(list);
         words[4] = count as u64;
         if self.submit_watched(batch, words, slot, host) == Answer::Retry {
+            // It will come again, or never: its members do not count.
+            self.counters.members_refused = members_refused;
             return Fate::Full;
         }
         self.counters.batches += 1;

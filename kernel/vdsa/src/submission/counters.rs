@@ -31,7 +31,8 @@ macro_rules! counters {
 counters! {
     /// Counters of one virtual accelerator.
     ///
-    /// `submitted = accepted + refused + retried + dropped`; a batch counts once there.
+    /// `submitted = accepted + refused + retried + dropped`; a batch counts once there, and
+    /// what has to be executed again counts when it is.
     Counters:
     /// Portal writes of 64 bytes.
     submitted, "submitted";
@@ -45,6 +46,9 @@ counters! {
     dropped, "dropped";
     /// ENQCMD or ENQCMDS that faulted; not submitted.
     faulted, "faulted";
+    /// Executed again because the entries that are reserved for the guest were taken; not
+    /// submitted.
+    waited, "waited for entries";
     /// Of those retried: held back by the rate of the shared queue.
     held_back, "held back by rate";
     /// Of those retried and dropped: batches and drains that found no free slot.
@@ -85,9 +89,9 @@ mod tests {
         };
         assert_eq!(
             sum.values(),
-            [8, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 2, 0, 0, 0, 0]
+            [8, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 2, 0, 0, 0, 0]
         );
-        assert_eq!(Counters::NAMES[6], "held back by rate");
-        assert_eq!(Counters::NAMES[11], "handed on");
+        assert_eq!(Counters::NAMES[7], "held back by rate");
+        assert_eq!(Counters::NAMES[12], "handed on");
     }
 }

@@ -6,4 +6,5 @@
 mod admission;
 mod batches;
 mod rules;
+mod slices;
 mod support;

@@ -119,6 +119,7 @@ pub(crate) fn dedicated(default_pasid: u32) -> QueueShape {
         batch_handle: Some(BATCH_HANDLE),
         is_stand_in: false,
         submission_interval_ns: 0,
+        is_slice: false,
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) struct FakeHost {
     pub(super) submitted: Vec<(u8, [u64; 8])>,
     /// Answers that are Retry.
     pub(super) retries: usize,
+    /// The slice has no entry left.
+    pub(super) is_full: bool,
     /// Words of RAM in the order in which they were written.
     pub(super) written: Vec<u64>,
 }
@@ -65,6 +67,7 @@ impl FakeHost {
             window: vec![0; window],
             submitted: Vec::new(),
             retries: 0,
+            is_full: false,
             written: Vec::new(),
         }
     }
@@ -137,6 +140,11 @@ impl Host for FakeHost {
 
     fn write_window(&mut self, offset: usize, words: &[u64]) {
         self.window[offset / 8..offset / 8 + words.len()].copy_from_slice(words);
+    }
+
+    fn has_room(&mut self, queue: QueueIndex) -> bool {
+        assert_eq!(queue.value(), 3);
+        !self.is_full
     }
 
     fn submit(&mut self, queue: QueueIndex, descriptor: &[u64; 8]) -> Answer {
@@ -303,5 +311,6 @@ fn view(handles: &HandleTable) -> QueueView<'_> {
         batch_handle: Some(BATCH_HANDLE),
         policy: Policy::Checked,
         submission_interval_ns: 0,
+        is_slice: false,
     }
 }
