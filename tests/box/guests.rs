@@ -278,6 +278,7 @@ fn the_adversary_finds_contained_what_a_device_refuses_by_itself() -> Result<(),
         ),
         ("mmio-random", "1000 accesses"),
         ("commands", "0 without an end"),
+        ("stops", "0 times it went on"),
         ("virtualization", "5 x #UD; 0 worked"),
     ] {
         let run = attack(name)?;

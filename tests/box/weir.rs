@@ -105,6 +105,34 @@ fn direct_portals_go_where_a_guest_moves_their_bar() {
     assert_nothing_held(&outcome);
 }
 
+/// Of its own, shared with others, and standing in for a shared one.
+#[test]
+fn a_queue_that_was_stopped_does_nothing_more() {
+    let guest = "pasids = [5]\ncmdline = \"attack=stops pasid=5\"";
+    let shared = "mode = \"shared\"";
+    let options: &[&str] = &["--cpus", "1", "--no-enqcmd"];
+    for (name, queue, wq, options) in [
+        ("stops-own", "", "", &options[..2]),
+        ("stops-shared", shared, shared, &options[..2]),
+        ("stops-stand-in", shared, "", options),
+    ] {
+        let config = one_queue(guest, queue, wq);
+        let config = config.replace("image = \"demo\"", "image = \"adversary\"");
+        let outcome = run(&Setup {
+            options,
+            ..Setup::new(name, &config)
+        });
+        let guest = outcome.guest("demo");
+        assert_eq!(
+            guest["result"],
+            "passed",
+            "{name}: {:#?}",
+            outcome.console("demo")
+        );
+        assert_nothing_held(&outcome);
+    }
+}
+
 #[test]
 fn a_dedicated_queue_stands_in_for_a_shared_one_without_enqcmd() {
     // A second one like it, and a dedicated one that is used with the same guest PASID.

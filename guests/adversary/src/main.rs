@@ -31,6 +31,7 @@ mod races;
 mod registers;
 mod seen;
 mod stage;
+mod stops;
 
 use core::fmt::Display;
 
@@ -78,6 +79,7 @@ const ATTACKS: &[Attack] = &[
     ("flood", descriptors::flood),
     ("mmio-random", registers::random),
     ("commands", registers::commands),
+    ("stops", stops::queues),
     ("configuration", registers::configuration),
     ("msr", processor::msrs),
     ("interrupt-flood", processor::interrupt_flood),
