@@ -17,6 +17,7 @@ mod view;
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use dsa::ims::Counts;
 use dsa::{Capabilities, Plan, QueueMode, QueuePasid};
@@ -37,7 +38,7 @@ use super::service::{Counters, Health, Service};
 use super::slices::Accepted;
 use crate::mm::{PortalKind, QueuePortal, devices};
 
-pub use announcement::NeededReset;
+pub use announcement::{Cause, NeededReset};
 pub(super) use bring_up::Surroundings;
 pub use client_handle::ClientHandle;
 pub use view::PciAddress;
@@ -57,6 +58,8 @@ pub struct Accelerator {
     accepted: Vec<Accepted>,
     /// What of its health the console has shown.
     shown: Mutex<Shown>,
+    /// It does not work any more, and will not until the machine is started anew.
+    is_lost: AtomicBool,
     /// The interrupt of MSI-X entry 0.
     _line: Line,
 }
@@ -65,6 +68,12 @@ impl Accelerator {
     /// Its number: it is called `dsa` with this behind it.
     pub fn number(&self) -> u8 {
         self.number
+    }
+
+    /// Whether it does not work any more, and will not until the machine is started anew.
+    /// Housekeeping finds out.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
     }
 
     /// The PCI function.

@@ -102,6 +102,8 @@ struct Inner<H: Hardware> {
     /// Lines of clients that ended, to which nothing sends any more.
     retired: VecDeque<H::Line>,
     health: Health,
+    /// Why it failed, if it did and that is known.
+    cause: Option<dsa::Error>,
     last_error: Option<SoftwareError>,
 }
 
@@ -143,6 +145,7 @@ impl<H: Hardware> Service<H> {
             next: 0,
             retired: VecDeque::new(),
             health: Health::Works,
+            cause: None,
             last_error: None,
         };
         Self {
@@ -207,6 +210,11 @@ impl<H: Hardware> Service<H> {
     /// Whether the device works.
     pub(super) fn health(&self) -> Health {
         self.inner.lock().health
+    }
+
+    /// Why the device failed, if it did and that is known.
+    pub(super) fn cause(&self) -> Option<dsa::Error> {
+        self.inner.lock().cause
     }
 
     /// How many slots there are.
@@ -400,11 +408,12 @@ impl<H: Hardware> Inner<H> {
     }
 
     /// The device does not do what it is told. All who use it are told.
-    fn fail(&mut self) {
+    fn fail(&mut self, cause: Option<dsa::Error>) {
         if self.health == Health::Failed {
             return;
         }
         self.health = Health::Failed;
+        self.cause = cause;
         for client in self.clients.iter().flatten() {
             client.tell_end(None);
         }

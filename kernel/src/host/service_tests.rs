@@ -788,6 +788,13 @@ fn a_command_that_never_ends_stops_the_users_of_its_device() {
         })))
     ));
     assert_eq!(bench.service.health(), Health::Failed);
+    assert!(matches!(
+        bench.service.cause(),
+        Some(dsa::Error::Timeout {
+            command: CommandCode::DRAIN_WQ,
+            ..
+        })
+    ));
     assert_eq!(one.1.take_event(), Some(Event::Failed));
     assert_eq!(two.1.take_event(), Some(Event::Failed));
     assert_eq!(two.1.take_event(), None);

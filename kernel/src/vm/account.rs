@@ -227,7 +227,7 @@ fn result<B: Backend>(record: &Record<B>, sum: Option<&Summary>) -> (VmResult, O
             let result = match ending {
                 Ending::Failed(_) => VmResult::Failed,
                 Ending::PoweredOff => VmResult::Off,
-                Ending::Stopped | Ending::DeviceLost => VmResult::Stopped,
+                Ending::Stopped | Ending::DeviceLost(_) => VmResult::Stopped,
                 _ => VmResult::Crashed,
             };
             (result, Some(ending.to_string()))

@@ -34,6 +34,7 @@ use crate::arch::features::features;
 use crate::bundle::Bundle;
 use crate::config::plan::GuestPlan;
 use crate::host::Host;
+use crate::host::accelerator::Accelerator;
 use crate::mm::OutOfMemory;
 use crate::platform::kvm_clock::KvmClock;
 use crate::platform::memory_map;
@@ -83,6 +84,16 @@ pub struct Blueprint<'p> {
     pub host: &'static Host,
 }
 
+impl Blueprint<'_> {
+    /// An accelerator of the guest that does not work any more.
+    pub fn lost_device(&self) -> Option<u8> {
+        let devices = self.plan.dsas.iter();
+        let mut devices = devices.filter_map(|dsa| self.host.accelerators.get(dsa.dsa));
+        let lost = devices.find(|accelerator| accelerator.is_lost());
+        lost.map(Accelerator::number)
+    }
+}
+
 impl<B: Backend> Parts<B> {
     /// Makes a guest. If that fails, everything is given back.
     ///
@@ -90,6 +101,9 @@ impl<B: Backend> Parts<B> {
     /// What is missing, or what failed.
     pub fn acquire(blueprint: &Blueprint<'_>) -> Result<Built<B>, BuildError> {
         let plan = blueprint.plan;
+        if let Some(number) = blueprint.lost_device() {
+            return Err(BuildError::DeviceLost(number));
+        }
         let place = shared::place(blueprint.number).ok_or(BuildError::TooMany)?;
         place.open(plan.cpus.len());
         for (door, &cpu) in place.vcpus.iter().zip(&plan.cpus) {

@@ -55,8 +55,8 @@ pub enum Ending {
     CodeOutsideRam(u64),
     /// The operator stopped it.
     Stopped,
-    /// Its accelerator failed and could not be recovered.
-    DeviceLost,
+    /// This accelerator of its failed or halted for good.
+    DeviceLost(u8),
 }
 
 impl fmt::Display for Ending {
@@ -81,7 +81,7 @@ impl fmt::Display for Ending {
                 write!(f, "code outside of its memory at {address:#x}")
             }
             Self::Stopped => f.write_str("stopped by the operator"),
-            Self::DeviceLost => f.write_str("its accelerator is lost"),
+            Self::DeviceLost(number) => write!(f, "its accelerator dsa{number} is lost"),
         }
     }
 }

@@ -226,6 +226,7 @@ impl<B: Backend> Hypervisor<B> {
     }
 
     fn step_one(&self, number: usize, record: &mut Record<B>) {
+        self.stop_without_device(number, record);
         record.stage = match core::mem::replace(&mut record.stage, Stage::Gone) {
             Stage::Gone if record.is_wanted => self.start_one(number, record),
             Stage::Gone => Stage::Gone,
@@ -252,6 +253,27 @@ impl<B: Backend> Hypervisor<B> {
         };
     }
 
+    /// Ends a guest that lost an accelerator for good. A guest that was stopped before that
+    /// goes on ending.
+    fn stop_without_device(&self, number: usize, record: &Record<B>) {
+        if let Stage::Runs(parts) = &record.stage
+            && !parts.guest.has_ended()
+            && let Some(blueprint) = self.blueprint(number)
+            && let Some(device) = blueprint.lost_device()
+        {
+            parts.guest.end(Ending::DeviceLost(device));
+        }
+    }
+
+    fn blueprint(&self, number: usize) -> Option<Blueprint<'_>> {
+        Some(Blueprint {
+            number,
+            plan: self.plan.guests.get(number)?,
+            bundle: &self.bundle,
+            host: self.host,
+        })
+    }
+
     fn restarts(&self, number: usize, record: &Record<B>) -> bool {
         let plan = self.plan.guests.get(number);
         plan.is_some_and(|plan| plan.restart == Restart::OnReset) && record.starts < MAX_RESTARTS
@@ -259,15 +281,10 @@ impl<B: Backend> Hypervisor<B> {
 
     fn start_one(&self, number: usize, record: &mut Record<B>) -> Stage<B> {
         record.is_wanted = false;
-        let Some(plan) = self.plan.guests.get(number) else {
+        let Some(blueprint) = self.blueprint(number) else {
             return Stage::Gone;
         };
-        let blueprint = Blueprint {
-            number,
-            plan,
-            bundle: &self.bundle,
-            host: self.host,
-        };
+        let plan = blueprint.plan;
         match Parts::acquire(&blueprint) {
             Ok((parts, vcpus)) => {
                 record.starts += 1;

@@ -24,6 +24,24 @@ impl fmt::Display for NeededReset {
     }
 }
 
+/// Why a device failed, in words.
+#[derive(Clone, Copy, Debug)]
+pub struct Cause(pub Option<dsa::Error>);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(dsa::Error::Timeout { command, status }) => write!(
+                f,
+                "{command} has not ended, CMDSTATUS is {:#010x}",
+                status.into_bits()
+            ),
+            Some(error) => error.fmt(f),
+            None => f.write_str("it did not keep what was written to it"),
+        }
+    }
+}
+
 /// What of a device's health the console has shown.
 pub(super) struct Shown {
     pub(super) health: Health,
@@ -48,19 +66,23 @@ impl Accelerator {
             return;
         }
         shown.health = health;
+        let is_lost = matches!(health, Health::Halted(_) | Health::Failed);
+        self.is_lost.store(is_lost, Ordering::Relaxed);
         match health {
             Health::Works | Health::Recovers => {}
             Health::Halted(reset) => warn!(
                 "dsa",
-                "dsa{number} halted and needs {}, which Weir cannot give it; the virtual DSAs \
-                 of its guests are halted for good; restart the machine",
+                "dsa{number} at={} halted and needs {}, which Weir cannot give it; its guests \
+                 are stopped; restart the machine to use it again",
+                self.source(),
                 NeededReset(reset)
             ),
             Health::Failed => warn!(
                 "dsa",
-                "dsa{number} at={} does not do what it is told, or is gone; the virtual DSAs \
-                 of its guests are halted for good; restart the machine",
-                self.source()
+                "dsa{number} at={} does not do what it is told, or is gone: {}; its guests are \
+                 stopped; restart the machine to use it again",
+                self.source(),
+                Cause(self.service.cause())
             ),
         }
     }

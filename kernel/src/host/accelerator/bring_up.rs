@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::AtomicBool;
 use core::time::Duration;
 
 use dsa::ims::{DeviceEntry, Store};
@@ -151,6 +152,7 @@ impl Accelerator {
                 health: Health::Works,
                 recoveries: 0,
             }),
+            is_lost: AtomicBool::new(false),
             _line: Line { interrupt, route },
         })
     }

@@ -12,22 +12,22 @@ use super::{Counters, Health, Inner};
 impl<H: Hardware> Inner<H> {
     /// Looks why the device interrupted.
     pub(super) fn attend(&mut self, counters: &Counters) {
-        let Ok(causes) = self.hardware.take_causes() else {
-            self.fail();
-            return;
+        let causes = match self.hardware.take_causes() {
+            Ok(causes) => causes,
+            Err(error) => return self.fail(Some(error)),
         };
         if causes.software_error() {
             match self.hardware.take_software_error() {
                 Ok(Some(error)) => self.deliver(error, counters),
                 Ok(None) => {}
-                Err(_) => self.fail(),
+                Err(error) => self.fail(Some(error)),
             }
         }
         if causes.halt_state() {
             match self.hardware.state() {
                 Ok(State::Halted(reset)) => self.halt(reset),
                 Ok(_) => {}
-                Err(_) => self.fail(),
+                Err(error) => self.fail(Some(error)),
             }
         }
         // Command completions are polled; the other causes are not enabled.
@@ -79,9 +79,9 @@ impl<H: Hardware> Inner<H> {
     /// queues, so that no descriptor meets a slot that is not there.
     pub(super) fn recover(&mut self, counters: &Counters) {
         let restored = self.hardware.restart().and_then(|()| self.restore_slots());
-        if restored.and_then(|()| self.hardware.resume()).is_err() {
+        if let Err(error) = restored.and_then(|()| self.hardware.resume()) {
             self.finish(Answer::Failed(Failure::Stopped));
-            self.fail();
+            self.fail(Some(error));
             return;
         }
         counters.recoveries.fetch_add(1, Ordering::Relaxed);

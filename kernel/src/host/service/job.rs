@@ -116,7 +116,7 @@ impl<H: Hardware> Inner<H> {
                 }
                 Err(error) => {
                     self.job = Some(job);
-                    self.fail();
+                    self.fail(Some(error));
                     return Step::Finished(Answer::Failed(Failure::Device(error)));
                 }
             }
@@ -197,7 +197,7 @@ impl<H: Hardware> Inner<H> {
             }
             Err(error) => {
                 if is_fatal(error) {
-                    self.fail();
+                    self.fail(Some(error));
                 }
                 Step::Finished(Answer::Failed(Failure::Device(error)))
             }
@@ -242,8 +242,8 @@ impl<H: Hardware> Inner<H> {
             job.has_retired = true;
             match retire(client, job.vectors) {
                 Ok(pasids) => job.pasids = Set(job.pasids.0 | pasids.0),
-                Err(_) => {
-                    self.fail();
+                Err(error) => {
+                    self.fail(Some(error));
                     self.abandon_vectors(client, job.vectors);
                     return Step::Finished(Answer::Done);
                 }
@@ -398,7 +398,7 @@ impl<H: Hardware> Inner<H> {
         if let Some(number) = job.opened.take()
             && !self.take_back(client, number)
         {
-            self.fail();
+            self.fail(None);
             return Step::Finished(Answer::Done);
         }
         loop {
@@ -416,7 +416,7 @@ impl<H: Hardware> Inner<H> {
                 return self.start(job, Command::ReleaseHandle(handle));
             }
             if !self.take_back(client, number) {
-                self.fail();
+                self.fail(None);
                 self.abandon_vectors(client, job.vectors);
                 return Step::Finished(Answer::Done);
             }
@@ -426,7 +426,7 @@ impl<H: Hardware> Inner<H> {
 
     /// A slot did not keep what was written to it.
     fn fail_slot(&mut self, error: dsa::Error) -> Step {
-        self.fail();
+        self.fail(Some(error));
         Step::Finished(Answer::Failed(Failure::Device(error)))
     }
 }

@@ -14,6 +14,8 @@ use super::{Health, Inner, Service};
 pub struct Status {
     /// Whether it works.
     pub health: Health,
+    /// Why it failed, if it did and that is known.
+    pub cause: Option<dsa::Error>,
     /// Its interrupt slots.
     pub slots: Counts,
     /// Interrupts of clients that ended which are still to be given back.
@@ -56,6 +58,7 @@ impl<H: Hardware> Service<H> {
         let inner = self.inner.try_lock()?;
         Some(Status {
             health: inner.health,
+            cause: inner.cause,
             slots: inner.store.counts(),
             count_retired: inner.retired.len(),
             is_busy: inner.job.is_some(),

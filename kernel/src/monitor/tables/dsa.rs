@@ -6,7 +6,7 @@ use dsa::QueueMode;
 
 use super::{Next, World, put};
 use crate::config::plan::{Policy, QueuePlan};
-use crate::host::accelerator::{Accelerator, NeededReset};
+use crate::host::accelerator::{Accelerator, Cause, NeededReset};
 use crate::host::service::Health;
 use crate::monitor::text::{Bytes, Cell, Line, List};
 use crate::virt::backend::Backend;
@@ -80,7 +80,7 @@ impl Padded for fmt::Arguments<'_> {
 }
 
 /// Whether a device works.
-struct HealthText(Health);
+struct HealthText(Health, Option<dsa::Error>);
 
 impl fmt::Display for HealthText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,7 +88,7 @@ impl fmt::Display for HealthText {
             Health::Works => f.write_str("works"),
             Health::Recovers => f.write_str("halted, is being reset"),
             Health::Halted(reset) => write!(f, "halted; needs {}", NeededReset(reset)),
-            Health::Failed => f.write_str("failed; switch the machine off and on"),
+            Health::Failed => write!(f, "failed: {}; restart the machine", Cause(self.1)),
         }
     }
 }
@@ -157,7 +157,7 @@ fn status<B: Backend>(world: &World<'_, B>, accelerator: &Accelerator, line: &mu
         Some(status) => put!(
             line,
             "  {}; {} of {} IMS slots in use; ",
-            HealthText(status.health),
+            HealthText(status.health, status.cause),
             status.slots.total - status.slots.free,
             status.slots.total,
         ),
@@ -300,9 +300,17 @@ mod tests {
 
     #[test]
     fn health_says_what_to_do() {
-        use hwspec::dsa::ResetType;
-        assert_eq!(shown(&HealthText(Health::Works)), "works");
-        let halted = HealthText(Health::Halted(ResetType::FunctionLevel));
+        use hwspec::dsa::{CmdStatus, CommandCode, ResetType};
+        assert_eq!(shown(&HealthText(Health::Works, None)), "works");
+        let halted = HealthText(Health::Halted(ResetType::FunctionLevel), None);
         assert_eq!(shown(&halted), "halted; needs a function-level reset");
+        let cause = dsa::Error::Timeout {
+            command: CommandCode::ABORT_PASID,
+            status: CmdStatus::from_bits(0x8000_0000),
+        };
+        assert_eq!(
+            shown(&HealthText(Health::Failed, Some(cause))),
+            "failed: abort PASID (0x0c) has not ended, CMDSTATUS is 0x80000000; restart the machine"
+        );
     }
 }

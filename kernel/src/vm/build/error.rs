@@ -29,6 +29,8 @@ pub enum BuildError {
     NoInterrupt,
     /// The device refused something, or did not answer in time.
     Device(Option<Failure>),
+    /// This accelerator does not work any more.
+    DeviceLost(u8),
     /// There are as many guests as there can be.
     TooMany,
 }
@@ -53,6 +55,11 @@ impl fmt::Display for BuildError {
             ),
             Self::Device(Some(failure)) => write!(f, "the accelerator failed: {failure:?}"),
             Self::Device(None) => f.write_str("the accelerator did not answer in time; reset it"),
+            Self::DeviceLost(number) => write!(
+                f,
+                "its accelerator dsa{number} does not work any more; restart the machine to use \
+                 it again"
+            ),
             Self::TooMany => write!(
                 f,
                 "there are {} guests already; stop one",
