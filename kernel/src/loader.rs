@@ -171,5 +171,8 @@ fn clear(ram: &mut impl GuestRam, start: u64, end: u64) -> Result<(), Fault> {
 }
 
 #[cfg(test)]
+mod testing;
+
+#[cfg(test)]
 #[path = "loader/tests.rs"]
 mod tests;

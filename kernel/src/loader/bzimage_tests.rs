@@ -5,37 +5,10 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::virt::address::GuestPhysAddr;
-use crate::virt::memory::NotRam;
+use crate::loader::testing::FakeRam;
 
 /// How much memory the guests have here.
 const RAM: usize = 32 << 20;
-
-struct FakeRam(Vec<u8>);
-
-impl FakeRam {
-    fn new() -> Self {
-        Self(vec![0xee; RAM])
-    }
-
-    fn at(&self, address: usize, length: usize) -> &[u8] {
-        &self.0[address..address + length]
-    }
-}
-
-impl GuestRam for FakeRam {
-    fn len_bytes(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn write(&mut self, address: GuestPhysAddr, bytes: &[u8]) -> Result<(), NotRam> {
-        let start = usize::try_from(address.0).map_err(|_| NotRam(address))?;
-        let end = start.checked_add(bytes.len()).ok_or(NotRam(address))?;
-        let place = self.0.get_mut(start..end).ok_or(NotRam(address))?;
-        place.copy_from_slice(bytes);
-        Ok(())
-    }
-}
 
 fn patch(file: &mut [u8], at: usize, bytes: &[u8]) {
     file[at..at + bytes.len()].copy_from_slice(bytes);
@@ -77,13 +50,13 @@ fn payload<'f>(kernel: &'f [u8], initrd: Option<&'f [u8]>) -> LinuxPayload<'f> {
 fn refusal(at: usize, bytes: &[u8]) -> String {
     let mut file = kernel();
     patch(&mut file, at, bytes);
-    let result = load(&mut FakeRam::new(), &payload(&file, None));
+    let result = load(&mut FakeRam::new(RAM), &payload(&file, None));
     result.unwrap_err().to_string()
 }
 
 #[test]
 fn a_kernel_is_loaded_where_it_wants_to_be() {
-    let mut ram = FakeRam::new();
+    let mut ram = FakeRam::new(RAM);
     let file = kernel();
     let start = load(&mut ram, &payload(&file, Some(b"files"))).unwrap();
     let expected = LinuxStart {
@@ -101,7 +74,7 @@ fn a_kernel_is_loaded_where_it_wants_to_be() {
 
 #[test]
 fn the_kernel_is_told_what_it_needs() {
-    let mut ram = FakeRam::new();
+    let mut ram = FakeRam::new(RAM);
     let file = kernel();
     load(&mut ram, &payload(&file, Some(b"files"))).unwrap();
     let page = ram.at(0x9_0000, 0x1000);
@@ -141,14 +114,14 @@ fn the_kernel_is_told_what_it_needs() {
 
 #[test]
 fn no_initial_file_system_is_told_of_if_there_is_none() {
-    let mut ram = FakeRam::new();
+    let mut ram = FakeRam::new(RAM);
     load(&mut ram, &payload(&kernel(), None)).unwrap();
     assert_eq!(ram.at(0x9_0218, 8), [0; 8]);
 }
 
 #[test]
 fn the_kernel_limits_where_its_file_system_is() {
-    let mut ram = FakeRam::new();
+    let mut ram = FakeRam::new(RAM);
     let mut file = kernel();
     patch(&mut file, 0x22c, &[0xff, 0xff, 0x7f, 1]);
     load(&mut ram, &payload(&file, Some(b"files"))).unwrap();
@@ -192,7 +165,7 @@ fn what_is_no_kernel_is_named() {
 fn a_file_that_ends_early_is_named() {
     let file = kernel();
     for length in 0x208..0x264 {
-        let result = load(&mut FakeRam::new(), &payload(&file[..length], None));
+        let result = load(&mut FakeRam::new(RAM), &payload(&file[..length], None));
         assert_eq!(
             result.unwrap_err().to_string(),
             "vmlinuz: the kernel's header is not all in the file; copy the file again"
@@ -217,7 +190,7 @@ fn what_does_not_fit_is_named() {
         "vmlinuz: the command line has 13 bytes, and the kernel takes 12; shorten it"
     );
     let (file, initrd) = (kernel(), vec![0; (15 << 20) + 1]);
-    let result = load(&mut FakeRam::new(), &payload(&file, Some(&initrd)));
+    let result = load(&mut FakeRam::new(RAM), &payload(&file, Some(&initrd)));
     let message = result.unwrap_err().to_string();
     assert!(
         message.starts_with("initrd: 15728641 bytes do not fit into the 15728640"),
@@ -235,6 +208,6 @@ proptest! {
             file[at] = byte;
         }
         file.truncate(length);
-        let _ = load(&mut FakeRam::new(), &payload(&file, Some(b"files")));
+        let _ = load(&mut FakeRam::new(RAM), &payload(&file, Some(b"files")));
     }
 }

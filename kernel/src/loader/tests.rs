@@ -4,38 +4,12 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
+use super::testing::FakeRam;
 use super::*;
 use crate::boot_info::MemoryKind;
 
 /// How much memory the guests have here.
 const RAM: usize = 4 << 20;
-
-/// Memory that is full of what an earlier guest left.
-struct FakeRam(Vec<u8>);
-
-impl FakeRam {
-    fn new() -> Self {
-        Self(vec![0xee; RAM])
-    }
-
-    fn at(&self, address: usize, length: usize) -> &[u8] {
-        &self.0[address..address + length]
-    }
-}
-
-impl GuestRam for FakeRam {
-    fn len_bytes(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn write(&mut self, address: GuestPhysAddr, bytes: &[u8]) -> Result<(), NotRam> {
-        let start = usize::try_from(address.0).map_err(|_| NotRam(address))?;
-        let end = start.checked_add(bytes.len()).ok_or(NotRam(address))?;
-        let place = self.0.get_mut(start..end).ok_or(NotRam(address))?;
-        place.copy_from_slice(bytes);
-        Ok(())
-    }
-}
 
 /// Bytes written as hexadecimal digits, for people to read.
 fn hex(text: &str) -> Vec<u8> {
@@ -107,14 +81,14 @@ fn payload(image: &[u8]) -> Payload<'_> {
 fn refusal(at: usize, bytes: &[u8]) -> String {
     let mut file = elf();
     patch(&mut file, at, bytes);
-    load(&mut FakeRam::new(), &payload(&file))
+    load(&mut FakeRam::new(RAM), &payload(&file))
         .unwrap_err()
         .to_string()
 }
 
 #[test]
 fn a_segment_is_copied_to_its_physical_address_and_cleared_behind() {
-    let mut ram = FakeRam::new();
+    let mut ram = FakeRam::new(RAM);
     let file = elf();
     let start = load(&mut ram, &payload(&file)).unwrap();
     assert_eq!(
@@ -132,7 +106,7 @@ fn a_segment_is_copied_to_its_physical_address_and_cleared_behind() {
 
 #[test]
 fn the_start_information_is_what_the_abi_says() {
-    let mut ram = FakeRam::new();
+    let mut ram = FakeRam::new(RAM);
     let file = elf();
     let module = File {
         name: "input",
@@ -205,7 +179,9 @@ fn a_command_line_that_is_too_long_is_refused() {
         ..payload(&file)
     };
     assert_eq!(
-        load(&mut FakeRam::new(), &payload).unwrap_err().to_string(),
+        load(&mut FakeRam::new(RAM), &payload)
+            .unwrap_err()
+            .to_string(),
         "demo: its start information has 8273 bytes and room for 8192; \
          give it a shorter command line"
     );
@@ -219,7 +195,7 @@ fn a_module_that_does_not_fit_is_refused() {
     let mut load = |content| {
         let name = "input";
         payload.module = Some(File { name, content });
-        load(&mut FakeRam::new(), &payload).map_err(|error| error.to_string())
+        load(&mut FakeRam::new(RAM), &payload).map_err(|error| error.to_string())
     };
     // 0x10_2004 to 0x40_0000 are free, and a page begins at 0x10_3000.
     assert!(load(&content[0x1000..]).is_ok());
@@ -242,13 +218,13 @@ fn other_files_are_refused() {
     let mut linux = vec![0; 0x400];
     patch(&mut linux, 0x202, b"HdrS");
     assert_eq!(
-        load(&mut FakeRam::new(), &payload(&linux))
+        load(&mut FakeRam::new(RAM), &payload(&linux))
             .unwrap_err()
             .to_string(),
         "demo: a Linux bzImage; name it by 'kernel' and not by 'image'"
     );
     assert_eq!(
-        load(&mut FakeRam::new(), &payload(b""))
+        load(&mut FakeRam::new(RAM), &payload(b""))
             .unwrap_err()
             .to_string(),
         not_elf
@@ -282,7 +258,7 @@ fn elf_files_for_something_else_are_refused() {
 fn files_that_end_early_are_refused() {
     let file = elf();
     for length in 4..file.len() {
-        let error = load(&mut FakeRam::new(), &payload(&file[..length])).unwrap_err();
+        let error = load(&mut FakeRam::new(RAM), &payload(&file[..length])).unwrap_err();
         let expected = match length {
             ..0x40 => "the ELF header",
             0x40..0xb0 => "the program header table",
@@ -346,7 +322,7 @@ fn segments_on_the_start_information_are_refused() {
     patch(&mut file, LOAD_HEADER + ADDRESS, &[0, 0x10, 0x09]);
     patch(&mut file, NOTE + 16, &[0, 0x10, 0x09]);
     assert_eq!(
-        load(&mut FakeRam::new(), &payload(&file))
+        load(&mut FakeRam::new(RAM), &payload(&file))
             .unwrap_err()
             .to_string(),
         "demo: the segment at 0x91000..0x93004 overlaps the start information at \
@@ -355,7 +331,7 @@ fn segments_on_the_start_information_are_refused() {
     // Right behind it is well.
     patch(&mut file, LOAD_HEADER + ADDRESS, &[0, 0x20, 0x09]);
     patch(&mut file, NOTE + 16, &[0, 0x20, 0x09]);
-    assert!(load(&mut FakeRam::new(), &payload(&file)).is_ok());
+    assert!(load(&mut FakeRam::new(RAM), &payload(&file)).is_ok());
 }
 
 #[test]
@@ -365,7 +341,7 @@ fn segments_that_overlap_are_refused() {
     patch(&mut file, NOTE_HEADER, &[1]);
     patch(&mut file, NOTE_HEADER + ADDRESS, &[3, 0x20, 0x10]);
     assert_eq!(
-        load(&mut FakeRam::new(), &payload(&file))
+        load(&mut FakeRam::new(RAM), &payload(&file))
             .unwrap_err()
             .to_string(),
         "demo: the segment at 0x100000..0x102004 overlaps another; link them apart"
@@ -416,7 +392,7 @@ fn notes_of_others_are_skipped_whatever_their_alignment() {
     patch(&mut file, NOTE_HEADER + OFFSET, &[0xc8]);
     patch(&mut file, NOTE_HEADER + FILE_SIZE, &[48]);
     patch(&mut file, NOTE_HEADER + 48, &[8]);
-    let start = load(&mut FakeRam::new(), &payload(&file)).unwrap();
+    let start = load(&mut FakeRam::new(RAM), &payload(&file)).unwrap();
     assert_eq!(start.entry, 0x10_0002);
 }
 
@@ -440,7 +416,7 @@ proptest! {
         for (at, byte) in changes {
             file[at] = byte;
         }
-        let mut ram = FakeRam::new();
+        let mut ram = FakeRam::new(RAM);
         // Only a segment may be where there is no RAM, and that is found before.
         if let Err(error) = load(&mut ram, &payload(&file)) {
             prop_assert!(!matches!(error.fault, Fault::NotRam(_)), "{error}");
