@@ -81,8 +81,6 @@ impl SourceValidation {
     pub const NONE: Self = Self(0b00);
     /// The requester-id is compared with SID under SQ.
     pub const SOURCE_ID: Self = Self(0b01);
-    /// The requester's bus is within the two bus numbers in SID.
-    pub const BUS_RANGE: Self = Self(0b10);
 }
 field!(SourceValidation: u8);
 

@@ -319,8 +319,6 @@ pub const GSTS: Ro<Gsts> = Ro::at(0x1c);
 pub struct TranslationTableMode(u8);
 
 impl TranslationTableMode {
-    /// Legacy mode: root tables and context tables.
-    pub const LEGACY: Self = Self(0b00);
     /// Scalable mode: scalable-mode root tables and context tables.
     pub const SCALABLE: Self = Self(0b01);
     /// Abort-dma mode.
@@ -452,22 +450,12 @@ pub const IECTL: Rw<EventControl> = Rw::at(0xa0);
 pub struct QueueErrorInfo(pub u8);
 
 impl QueueErrorInfo {
-    /// No information: older hardware.
-    pub const NOT_AVAILABLE: Self = Self(0);
-    /// Invalid Tail Pointer.
-    pub const INVALID_TAIL: Self = Self(1);
-    /// The attempt to fetch a descriptor resulted in an error.
-    pub const FETCH_ERROR: Self = Self(2);
     /// Invalid descriptor type.
     pub const INVALID_TYPE: Self = Self(3);
     /// Reserved field violation of a valid descriptor type.
     pub const RESERVED_FIELD: Self = Self(4);
     /// Invalid descriptor width in IQA_REG.
     pub const INVALID_WIDTH: Self = Self(5);
-    /// The tail is not aligned to the descriptor width.
-    pub const TAIL_MISALIGNED: Self = Self(6);
-    /// Invalid TTM in RTADDR_REG.
-    pub const INVALID_TTM: Self = Self(7);
 }
 field!(QueueErrorInfo: u8);
 

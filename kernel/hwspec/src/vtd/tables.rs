@@ -140,8 +140,6 @@ impl Pgtt {
     pub const FIRST_STAGE: Self = Self(0b001);
     /// Second-stage Translation only.
     pub const SECOND_STAGE: Self = Self(0b010);
-    /// Nested Translation.
-    pub const NESTED: Self = Self(0b011);
     /// Pass-through.
     pub const PASS_THROUGH: Self = Self(0b100);
 }

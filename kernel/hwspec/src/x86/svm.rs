@@ -437,8 +437,6 @@ field!(EventKind: u8);
 pub mod exit_code {
     /// VMEXIT_EXCP0: exception 0; the others follow.
     pub const EXCEPTION_0: u64 = 0x040;
-    /// The last of them.
-    pub const EXCEPTION_31: u64 = 0x05f;
     /// VMEXIT_INTR.
     pub const INTR: u64 = 0x060;
     /// VMEXIT_NMI.

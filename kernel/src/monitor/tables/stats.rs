@@ -5,7 +5,7 @@ use core::fmt;
 use arrayvec::ArrayVec;
 
 use super::{Next, World, put};
-use crate::arch::percpu;
+use crate::arch::{percpu, trap};
 use crate::host::routes::VECTORS;
 use crate::mm::{PAGE_SIZE, frames, heap_use};
 use crate::monitor::text::{Bytes, Cell, Line, Nanoseconds};
@@ -225,7 +225,12 @@ fn machine<B: Backend>(number: usize, world: &World<'_, B>, line: &mut Line) -> 
                 world.faults.total()
             )
         }
-        5 => put!(line, "interrupts  {} of nobody", host.routes.count_strays()),
+        5 => put!(
+            line,
+            "interrupts  {} of nobody, {} at vectors that are nobody's",
+            host.routes.count_strays(),
+            trap::count_unexpected()
+        ),
         6 => put!(
             line,
             "monitor     longest tick {}, longest line {}",
