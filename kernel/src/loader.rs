@@ -19,6 +19,7 @@
 pub mod bzimage;
 pub mod elf;
 pub mod error;
+pub mod pieces;
 pub mod pvh;
 
 use crate::bundle::File;

@@ -391,6 +391,7 @@ impl<B: Backend> Housekeeping for Monitor<B> {
         self.own.now_ns = clock::nanoseconds(begun.wrapping_sub(self.begun));
         self.serve_devices();
         self.hypervisor.step();
+        self.hypervisor.fill();
         let is_all_printed = self.print_consoles();
         if self.is_interactive {
             self.interact();
@@ -402,6 +403,10 @@ impl<B: Backend> Housekeeping for Monitor<B> {
         }
         let took = clock::nanoseconds(clock::now().wrapping_sub(begun));
         self.own.longest_tick_ns = self.own.longest_tick_ns.max(took);
+    }
+
+    fn use_idle_time(&mut self) -> bool {
+        self.hypervisor.fill()
     }
 
     fn interval_ns(&self) -> u64 {

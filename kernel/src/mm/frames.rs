@@ -197,10 +197,21 @@ impl Frames {
 
     /// Fills the frames with zeros.
     pub fn clear(&self) {
-        // The cast holds: this kernel is 64-bit only.
-        let length = usize::try_from(self.range().len_bytes()).unwrap_or(usize::MAX);
+        self.clear_some(0, self.count);
+    }
+
+    /// Fills `count` of the frames with zeros, from the one of number `first` on, as far as
+    /// there are so many.
+    pub fn clear_some(&self, first: u64, count: u64) {
+        let first = first.min(self.count);
+        let count = count.min(self.count - first);
+        // The casts hold: this kernel is 64-bit only.
+        let offset = usize::try_from(first * PAGE_SIZE).unwrap_or(usize::MAX);
+        let length = usize::try_from(count * PAGE_SIZE).unwrap_or(usize::MAX);
+        // SAFETY: the offset is within the frames.
+        let start = unsafe { self.pointer().add(offset) };
         // SAFETY: the frames are mapped for writing and belong to this value.
-        unsafe { self.pointer().write_bytes(0, length) };
+        unsafe { start.write_bytes(0, length) };
     }
 
     /// Their physical addresses.

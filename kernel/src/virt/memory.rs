@@ -12,7 +12,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use x86_64::PhysAddr;
 
 use super::address::GuestPhysAddr;
-use crate::arch::clock;
 use crate::mm::{Frames, OutOfMemory, PAGE_SIZE};
 
 /// The size of a chunk, and what a guest's memory is a multiple of.
@@ -36,6 +35,67 @@ pub struct GuestMemory {
     pointers: Vec<*mut u8>,
 }
 
+/// How many pages are cleared at once.
+const PIECE_PAGES: u64 = 64;
+const CHUNK_PAGES: u64 = CHUNK_BYTES / PAGE_SIZE;
+
+/// The RAM of a guest that is not all there yet: nobody sees it before it is cleared.
+#[derive(Debug)]
+pub struct MemoryInMaking {
+    count_chunks: u64,
+    chunks: Vec<Frames>,
+    /// How many pages of the last chunk have been cleared.
+    cleared: u64,
+}
+
+impl MemoryInMaking {
+    /// None of `size` bytes.
+    ///
+    /// # Panics
+    /// If the size is 0 or not a multiple of [`CHUNK_BYTES`].
+    pub fn new(size: u64) -> Self {
+        assert!(
+            size > 0 && size.is_multiple_of(CHUNK_BYTES),
+            "guest memory of {size:#x} bytes is not made of chunks"
+        );
+        Self {
+            count_chunks: size / CHUNK_BYTES,
+            chunks: Vec::new(),
+            cleared: CHUNK_PAGES,
+        }
+    }
+
+    /// Takes and clears a piece more. True if that was the last one.
+    ///
+    /// # Errors
+    /// If there is not so much memory.
+    pub fn clear_piece(&mut self) -> Result<bool, OutOfMemory> {
+        if self.cleared == CHUNK_PAGES && !self.is_complete() {
+            let chunk = Frames::allocate_aligned(CHUNK_PAGES, CHUNK_PAGES)?;
+            self.chunks.push(chunk);
+            self.cleared = 0;
+        }
+        if let Some(chunk) = self.chunks.last() {
+            chunk.clear_some(self.cleared, PIECE_PAGES);
+        }
+        self.cleared = CHUNK_PAGES.min(self.cleared + PIECE_PAGES);
+        Ok(self.is_complete())
+    }
+
+    fn is_complete(&self) -> bool {
+        self.cleared == CHUNK_PAGES && self.chunks.len() as u64 == self.count_chunks
+    }
+
+    /// All of it.
+    ///
+    /// # Panics
+    /// If there are pieces left.
+    pub fn finish(self) -> GuestMemory {
+        assert!(self.is_complete(), "all pieces are cleared first");
+        GuestMemory::of(self.chunks)
+    }
+}
+
 /// A number that need not be aligned.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
@@ -57,18 +117,12 @@ impl GuestMemory {
     /// # Panics
     /// If the size is 0 or not a multiple of [`CHUNK_BYTES`].
     pub fn new(size: u64) -> Result<Self, OutOfMemory> {
-        assert!(
-            size > 0 && size.is_multiple_of(CHUNK_BYTES),
-            "guest memory of {size:#x} bytes is not made of chunks"
-        );
-        let pages = CHUNK_BYTES / PAGE_SIZE;
-        let chunks = (0..size / CHUNK_BYTES)
-            .map(|_| {
-                let frames = Frames::allocate_aligned(pages, pages)?;
-                clock::fill(|| frames.clear());
-                Ok(frames)
-            })
-            .collect::<Result<Vec<_>, OutOfMemory>>()?;
+        let mut memory = MemoryInMaking::new(size);
+        while !memory.clear_piece()? {}
+        Ok(memory.finish())
+    }
+
+    fn of(chunks: Vec<Frames>) -> Self {
         let mut pointers = Vec::new();
         for (index, chunk) in (0..).zip(&chunks) {
             let place = chunk_address(index).0 / CHUNK_BYTES;
@@ -76,7 +130,7 @@ impl GuestMemory {
             pointers.resize(place, ptr::null_mut());
             pointers.push(chunk.pointer().as_ptr());
         }
-        Ok(Self { chunks, pointers })
+        Self { chunks, pointers }
     }
 
     /// How many bytes there are.

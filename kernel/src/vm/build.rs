@@ -6,7 +6,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`files`] | its files, into its memory |
+//! | [`filling`] | its memory, in pieces |
+//! | [`files`] | its files, into that |
 //! | [`vdsa_parts`] | one virtual DSA |
 //! | [`address_space`] | what its devices reach |
 //! | [`batch_interrupts`] | interrupts of Weir's own for its batches |
@@ -17,6 +18,7 @@ mod address_space;
 mod batch_interrupts;
 mod error;
 mod files;
+pub mod filling;
 mod held;
 mod vdsa_parts;
 mod view;
@@ -40,13 +42,12 @@ use crate::platform::kvm_clock::KvmClock;
 use crate::platform::memory_map;
 use crate::platform::pci_bus::PciBus;
 use crate::virt::backend::{Backend, Vcpu};
-use crate::virt::memory::GuestMemory;
 use crate::virt::space::Space;
 
 pub use error::BuildError;
 pub use view::{HeldPasid, Reach};
 
-use files::load;
+use filling::Loaded;
 use held::{Held, give_back};
 use vdsa_parts::VdsaParts;
 
@@ -95,11 +96,11 @@ impl Blueprint<'_> {
 }
 
 impl<B: Backend> Parts<B> {
-    /// Makes a guest. If that fails, everything is given back.
+    /// Makes a guest around its memory. If that fails, everything is given back.
     ///
     /// # Errors
     /// What is missing, or what failed.
-    pub fn acquire(blueprint: &Blueprint<'_>) -> Result<Built<B>, BuildError> {
+    pub fn acquire(blueprint: &Blueprint<'_>, loaded: Loaded) -> Result<Built<B>, BuildError> {
         let plan = blueprint.plan;
         if let Some(number) = blueprint.lost_device() {
             return Err(BuildError::DeviceLost(number));
@@ -109,8 +110,10 @@ impl<B: Backend> Parts<B> {
         for (door, &cpu) in place.vcpus.iter().zip(&plan.cpus) {
             door.open(cpu);
         }
-        let memory = GuestMemory::new(plan.memory_bytes)?;
-        let entry = load(&memory, blueprint)?;
+        let Loaded {
+            memory,
+            begin: entry,
+        } = loaded;
         let space = Space::<B::Format>::new(memory, plan.cpus.len())?;
 
         let mut held = Vec::new();

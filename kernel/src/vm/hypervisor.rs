@@ -19,6 +19,7 @@ use crate::virt::backend::Backend;
 use crate::{info, warn};
 
 use super::account;
+use super::build::filling::{Filled, Filling, Loaded};
 use super::build::{Blueprint, BuildError, Parts};
 use super::guest::{Ending, Guest};
 use super::schedule::Processors;
@@ -32,6 +33,10 @@ const MAX_RESTARTS: u32 = 1000;
 /// are told by an interrupt; it can be lost, and there may have been none to give.
 const LOOK_NS: u64 = 20_000_000;
 
+/// How long guests' memory is filled at once, in nanoseconds; a piece that was begun is
+/// ended.
+const FILL_NS: u64 = 500_000;
+
 /// The one hypervisor, whatever its backend.
 static INSTANCE: Once<&'static (dyn Any + Send + Sync)> = Once::new();
 
@@ -40,6 +45,8 @@ static INSTANCE: Once<&'static (dyn Any + Send + Sync)> = Once::new();
 enum Stage<B: Backend> {
     /// It has not been started, or everything that it held has been given back.
     Gone,
+    /// Its memory is cleared and filled with its files.
+    Fills(Filling),
     /// Its virtual processors run.
     Runs(Parts<B>),
     /// Its virtual processors leave their processors.
@@ -70,7 +77,7 @@ impl<B: Backend> Record<B> {
     /// The guest with what it holds, if it is there.
     pub fn parts(&self) -> Option<&Parts<B>> {
         match &self.stage {
-            Stage::Gone => None,
+            Stage::Gone | Stage::Fills(_) => None,
             Stage::Runs(parts) | Stage::Leaves(parts) | Stage::Drains(parts) => Some(parts),
         }
     }
@@ -89,7 +96,7 @@ impl<B: Backend> Record<B> {
     /// processors where they use its accelerators.
     pub fn current_summary(&self) -> Option<Summary> {
         match &self.stage {
-            Stage::Gone => None,
+            Stage::Gone | Stage::Fills(_) => None,
             Stage::Runs(parts) | Stage::Leaves(parts) | Stage::Drains(parts) => {
                 Some(Summary::of(&parts.guest, parts.overhead_bytes))
             }
@@ -120,6 +127,7 @@ impl<B: Backend> Record<B> {
             Stage::Gone if self.failure.is_some() => "failed",
             Stage::Gone if self.starts == 0 => "not started",
             Stage::Gone => "ended",
+            Stage::Fills(_) => "starting",
             Stage::Runs(_) => "running",
             Stage::Leaves(_) => "stopping",
             Stage::Drains(_) => "draining",
@@ -228,7 +236,17 @@ impl<B: Backend> Hypervisor<B> {
     fn step_one(&self, number: usize, record: &mut Record<B>) {
         self.stop_without_device(number, record);
         record.stage = match core::mem::replace(&mut record.stage, Stage::Gone) {
-            Stage::Gone if record.is_wanted => self.start_one(number, record),
+            Stage::Gone if record.is_wanted => {
+                record.is_wanted = false;
+                let begun = self
+                    .blueprint(number)
+                    .map(|blueprint| Filling::new(&blueprint));
+                match begun {
+                    Some(Ok(filling)) => Stage::Fills(filling),
+                    Some(Err(error)) => self.not_started(number, record, error),
+                    None => Stage::Gone,
+                }
+            }
             Stage::Gone => Stage::Gone,
             Stage::Runs(parts) if parts.guest.has_ended() => {
                 let ending = parts.guest.ending().unwrap_or(Ending::Stopped);
@@ -279,13 +297,53 @@ impl<B: Backend> Hypervisor<B> {
         plan.is_some_and(|plan| plan.restart == Restart::OnReset) && record.starts < MAX_RESTARTS
     }
 
-    fn start_one(&self, number: usize, record: &mut Record<B>) -> Stage<B> {
-        record.is_wanted = false;
+    /// Fills the memory of guests that are being started for a while. True if some are
+    /// not done.
+    pub fn fill(&self) -> bool {
+        let until = clock::now().wrapping_add(clock::ticks(FILL_NS));
+        let mut records = self.records.lock();
+        for (number, record) in records.iter_mut().enumerate() {
+            if matches!(record.stage, Stage::Fills(_)) {
+                self.fill_one(number, record, until);
+                if clock::now() >= until {
+                    break;
+                }
+            }
+        }
+        let mut records = records.iter();
+        records.any(|record| matches!(record.stage, Stage::Fills(_)))
+    }
+
+    fn fill_one(&self, number: usize, record: &mut Record<B>, until: u64) {
+        let Some(blueprint) = self.blueprint(number) else {
+            return;
+        };
+        while let Stage::Fills(filling) = core::mem::replace(&mut record.stage, Stage::Gone) {
+            record.stage = match filling.go_on(&blueprint) {
+                Ok(Filled::Not(filling)) => Stage::Fills(filling),
+                Ok(Filled::Whole(loaded)) => self.start_one(number, record, loaded),
+                Err(error) => self.not_started(number, record, error),
+            };
+            if clock::now() >= until || !matches!(record.stage, Stage::Fills(_)) {
+                return;
+            }
+        }
+    }
+
+    fn not_started(&self, number: usize, record: &mut Record<B>, error: BuildError) -> Stage<B> {
+        let plan = self.plan.guests.get(number);
+        let name = plan.map_or("?", |plan| &plan.name);
+        warn!("vm", "guest={name} not started: {error}");
+        record.failure = Some(error);
+        Stage::Gone
+    }
+
+    fn start_one(&self, number: usize, record: &mut Record<B>, loaded: Loaded) -> Stage<B> {
         let Some(blueprint) = self.blueprint(number) else {
             return Stage::Gone;
         };
         let plan = blueprint.plan;
-        match Parts::acquire(&blueprint) {
+        match Parts::acquire(&blueprint, loaded) {
             Ok((parts, vcpus)) => {
                 record.starts += 1;
                 record.failure = None;
@@ -306,11 +364,7 @@ impl<B: Backend> Hypervisor<B> {
                 }
                 Stage::Runs(parts)
             }
-            Err(error) => {
-                warn!("vm", "guest={} not started: {error}", plan.name);
-                record.failure = Some(error);
-                Stage::Gone
-            }
+            Err(error) => self.not_started(number, record, error),
         }
     }
 
@@ -336,6 +390,11 @@ impl<B: Backend> Hypervisor<B> {
         let record = records.get_mut(number);
         record.is_some_and(|record| {
             record.is_wanted = again;
+            if matches!(record.stage, Stage::Fills(_)) {
+                // Nobody but us has seen its memory.
+                record.stage = Stage::Gone;
+                return true;
+            }
             match record.guest() {
                 Some(guest) => guest.end(Ending::Stopped),
                 None => return again,

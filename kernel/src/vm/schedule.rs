@@ -82,6 +82,9 @@ fn timer_fired() {
 pub trait Housekeeping {
     /// Does a bounded amount of it.
     fn tick(&mut self);
+    /// Does a bounded amount of what is not urgent, while no virtual processor has anything
+    /// to do. True if there is more.
+    fn use_idle_time(&mut self) -> bool;
     /// When it wants to be called again at the latest, in nanoseconds from now.
     fn interval_ns(&self) -> u64;
 }
@@ -92,6 +95,10 @@ pub struct NoHousekeeping;
 
 impl Housekeeping for NoHousekeeping {
     fn tick(&mut self) {}
+
+    fn use_idle_time(&mut self) -> bool {
+        false
+    }
 
     fn interval_ns(&self) -> u64 {
         u64::MAX
@@ -161,6 +168,7 @@ impl<B: Backend> Processors<B> {
                         vcpu.run(&turn);
                     }
                 }
+                None if housekeeping.use_idle_time() => {}
                 None => idle(processor, &row, now, housekeeping.interval_ns()),
             }
         }

@@ -1,15 +1,14 @@
 //! The guest's files, from the bundle into its memory.
 
 use super::{Blueprint, BuildError};
-use crate::arch::clock;
 use crate::config::plan::BootPlan;
 use crate::loader::bzimage::{self, LinuxPayload};
-use crate::loader::{self, Payload};
+use crate::loader::{self, GuestRam, Payload};
 use crate::virt::backend::Entry;
-use crate::virt::memory::GuestMemory;
 use crate::virt::registers::Register;
 
 /// Where a guest begins.
+#[derive(Debug)]
 pub(super) struct Begin {
     pub(super) entry: Entry,
     /// The register that says where the start information is.
@@ -20,7 +19,10 @@ pub(super) struct Begin {
 ///
 /// # Errors
 /// If one is not in the bundle, or cannot be loaded.
-pub(super) fn load(memory: &GuestMemory, blueprint: &Blueprint<'_>) -> Result<Begin, BuildError> {
+pub(super) fn load(
+    ram: &mut impl GuestRam,
+    blueprint: &Blueprint<'_>,
+) -> Result<Begin, BuildError> {
     let file = |name: &str| blueprint.bundle.file(name).ok_or(BuildError::NoFile);
     match &blueprint.plan.boot {
         BootPlan::Pvh { image, input } => {
@@ -30,8 +32,7 @@ pub(super) fn load(memory: &GuestMemory, blueprint: &Blueprint<'_>) -> Result<Be
                 command_line: &blueprint.plan.command_line,
                 reserved: &[],
             };
-            let mut ram = memory;
-            let start = clock::fill(|| loader::load(&mut ram, &payload));
+            let start = loader::load(ram, &payload);
             let start = start.map_err(|error| BuildError::Load(error.fault))?;
             Ok(Begin {
                 entry: Entry::Protected { eip: start.entry },
@@ -45,8 +46,7 @@ pub(super) fn load(memory: &GuestMemory, blueprint: &Blueprint<'_>) -> Result<Be
                 command_line: &blueprint.plan.command_line,
                 count_vcpus: blueprint.plan.cpus.len(),
             };
-            let mut ram = memory;
-            let start = bzimage::load(&mut ram, &payload);
+            let start = bzimage::load(ram, &payload);
             let start = start.map_err(|error| BuildError::Load(error.fault))?;
             Ok(Begin {
                 entry: Entry::Protected { eip: start.entry },
