@@ -39,7 +39,7 @@ pub enum Request {
         queues: Set,
         /// What.
         action: QueueAction,
-        /// The PASIDs, by their places in [`ClientSetup::pasids`].
+        /// The PASIDs, by their places in [`ClientSetup::pasids`](super::ClientSetup::pasids).
         pasids: Set,
     },
     /// Wait until the descriptors of a PASID of the client's are done.
@@ -85,7 +85,7 @@ pub enum Request {
     Reset {
         /// The physical queues.
         queues: Set,
-        /// The PASIDs, by their places in [`ClientSetup::pasids`].
+        /// The PASIDs, by their places in [`ClientSetup::pasids`](super::ClientSetup::pasids).
         pasids: Set,
         /// The vectors.
         vectors: Set,
