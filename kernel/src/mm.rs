@@ -62,18 +62,19 @@ pub(crate) fn init(handover: &Handover) -> Result<(), OutOfMemory> {
 }
 
 /// What the loader brought at `range`, one of the modules of `boot`: nothing if it is
-/// not in RAM.
+/// not in pages of RAM.
 ///
 /// Modules are never handed out as free memory, and nobody writes to them.
 pub(crate) fn module(boot: &'static BootInfo, range: PhysRange) -> Option<&'static [u8]> {
     let ram = boot.memory.iter();
     let mut ram = ram.filter(|region| region.kind == MemoryKind::RAM);
-    if !boot.modules.contains(&range) || !ram.any(|region| region.range.contains(range)) {
+    let is_mapped = ram.any(|region| region.range.contains_in_whole_pages(range));
+    if !boot.modules.contains(&range) || !is_mapped {
         return None;
     }
     let length = usize::try_from(range.len_bytes()).ok()?;
     let pointer = direct_map::pointer(range.start());
-    // SAFETY: 1. The range is RAM, which is in the direct map for good. 2. It is a
+    // SAFETY: 1. The range is in pages of RAM, which are in the direct map for good. 2. It is a
     // module, which `frames` keeps out of what it hands out, so nobody writes to it.
     // 3. Any bytes are valid.
     Some(unsafe { core::slice::from_raw_parts(pointer.as_ptr(), length) })

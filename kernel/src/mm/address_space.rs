@@ -257,6 +257,7 @@ impl AddressSpace {
         let (first, end) = range.touched_pages();
         let pages = PhysRange::from_parts(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
             .filter(|pages| !pages.is_empty())
+            .filter(|pages| pages.is_within_bits(features::features().physical_bits))
             .ok_or(MapError::NotAWindow(range))?;
         let is_ram = self
             .boot

@@ -64,6 +64,20 @@ impl PhysRange {
         self.start <= other.start && other.end <= self.end
     }
 
+    /// Whether all of its addresses have at most so many bits. An entry of a page table
+    /// with more than the processor has is one with reserved bits.
+    pub const fn is_within_bits(self, bits: u8) -> bool {
+        self.end.as_u64() <= 1 << bits
+    }
+
+    /// Whether all of `other` is in whole pages of this range, which are what is mapped
+    /// of memory.
+    pub const fn contains_in_whole_pages(self, other: Self) -> bool {
+        let (first, end) = self.whole_pages();
+        let (from, to) = other.touched_pages();
+        first <= from && to <= end
+    }
+
     /// The whole pages in the range, by number: first, and one behind the last.
     pub const fn whole_pages(self) -> (u64, u64) {
         let first = self.start.as_u64().div_ceil(PAGE_SIZE);
@@ -113,6 +127,23 @@ mod tests {
         assert!(!range(0, 0x1000).overlaps(range(0x1000, 0x2000)));
         assert!(range(0, 0x1001).overlaps(range(0x1000, 0x2000)));
         assert!(!range(0, 0x2000).overlaps(range(0x1000, 0x1000)));
+    }
+
+    #[test]
+    fn addresses_that_a_processor_cannot_have_are_told() {
+        assert!(range(0xfff_f000, 0x1000_0000).is_within_bits(28));
+        assert!(!range(0xfff_f000, 0x1000_0001).is_within_bits(28));
+        assert!(!range(0x1000_0000, 0x1000_1000).is_within_bits(28));
+        assert!(!range(1 << 51, (1 << 51) + 4).is_within_bits(48));
+    }
+
+    #[test]
+    fn the_ends_of_memory_that_are_no_pages_are_not_there() {
+        let ram = range(0x1800, 0x4800);
+        assert!(ram.contains_in_whole_pages(range(0x2000, 0x4000)));
+        assert!(ram.contains_in_whole_pages(range(0x2123, 0x3fff)));
+        assert!(!ram.contains_in_whole_pages(range(0x1fff, 0x2123)));
+        assert!(!ram.contains_in_whole_pages(range(0x3fff, 0x4001)));
     }
 
     #[test]
