@@ -142,8 +142,11 @@ impl<B: Backend> Monitor<B> {
     fn print_consoles(&mut self) -> bool {
         let records = self.hypervisor.records.lock();
         let mut is_all = true;
-        for (number, (record, plan)) in records.iter().zip(&self.hypervisor.plan.guests).enumerate()
-        {
+        for number in self.consoles.order() {
+            let record = records.get(number);
+            let Some((record, plan)) = record.zip(self.hypervisor.plan.guests.get(number)) else {
+                continue;
+            };
             let output = record.guest().map(|guest| &guest.output);
             is_all &= self.consoles.print(number, &plan.name, output, &mut Screen);
         }

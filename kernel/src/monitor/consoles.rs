@@ -42,6 +42,8 @@ struct Console {
 #[derive(Debug)]
 pub struct Consoles {
     consoles: Vec<Console>,
+    /// Who was the first to find no room, and so is the first of the next tick.
+    denied: Option<usize>,
     /// At whose the operator sits.
     attached: Option<usize>,
     screen: Screen,
@@ -105,9 +107,18 @@ impl Consoles {
     pub fn new(count: usize) -> Self {
         Self {
             consoles: (0..count).map(|_| Console::default()).collect(),
+            denied: None,
             attached: None,
             screen: Screen::default(),
         }
+    }
+
+    /// The guests' numbers, in the order in which they print in a tick: who found no room
+    /// in the last one begins, or one that always writes would leave none to the others.
+    pub fn order(&mut self) -> impl Iterator<Item = usize> + use<> {
+        let count = self.consoles.len();
+        let first = self.denied.take().unwrap_or(0);
+        (0..count).map(move |step| (first + step) % count)
     }
 
     /// At whose console the operator sits.
@@ -135,7 +146,7 @@ impl Consoles {
     }
 
     /// Prints some of what the guest of this number writes to `now`: to be called for each
-    /// guest at each tick. True if all is printed.
+    /// guest at each tick, in this [`order`](Self::order). True if all is printed.
     pub fn print(
         &mut self,
         number: usize,
@@ -147,6 +158,10 @@ impl Consoles {
             return true;
         };
         match self.attached {
+            None if !to.has_room() => {
+                self.denied.get_or_insert(number);
+                false
+            }
             None => console.print(name, now, to),
             Some(attached) if attached == number => {
                 self.show(number, name, now, to);

@@ -75,6 +75,50 @@ fn a_tick_prints_few_lines_and_none_without_room() {
     assert_eq!(to.take(), "[a] 4\n[a] 5\n");
 }
 
+/// There is room for so many more lines.
+struct Narrow {
+    left: usize,
+    text: String,
+}
+
+impl Printer for Narrow {
+    fn has_room(&self) -> bool {
+        self.left > 0
+    }
+
+    fn line(&mut self, text: fmt::Arguments<'_>) {
+        self.left -= 1;
+        self.text.push_str(&std::format!("{text}\n"));
+    }
+
+    fn raw(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+}
+
+#[test]
+fn a_guest_that_always_writes_leaves_room_to_the_others() {
+    let mut consoles = Consoles::new(3);
+    let outputs = [output(""), output("b\n"), output("c\n")];
+    let mut text = String::new();
+    for _ in 0..4 {
+        write(&outputs[0], "a\na\na\na\na\n");
+        let mut to = Narrow {
+            left: 2,
+            text: String::new(),
+        };
+        for number in consoles.order() {
+            let name = ["a", "b", "c"][number];
+            consoles.print(number, name, Some(&outputs[number]), &mut to);
+        }
+        text.push_str(&to.text);
+    }
+    assert!(
+        text.contains("[b] b\n") && text.contains("[c] c\n"),
+        "{text}"
+    );
+}
+
 #[test]
 fn what_a_guest_left_is_printed_when_it_is_gone() {
     let (mut consoles, mut to) = (Consoles::new(1), Printed::default());
