@@ -25,9 +25,9 @@ use core::fmt;
 use core::hint;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
-use dsa::SoftwareError;
 use dsa::ims::{Counts, Store};
-use hwspec::dsa::ResetType;
+use dsa::{Outcome, SoftwareError};
+use hwspec::dsa::{CommandCode, CommandError, ResetType};
 use spin::Mutex;
 
 use super::client::{Answer, Client, ClientSetup, Failure, Request, Set};
@@ -120,6 +120,22 @@ pub struct Counters {
     pub recoveries: AtomicU32,
     /// Commands that the device refused.
     pub refused_commands: AtomicU32,
+    /// The last of them: its code in bits 15:8, and the error in bits 7:0.
+    last_refused: AtomicU32,
+}
+
+impl Counters {
+    fn note_refused(&self, outcome: Outcome) {
+        let last = u32::from(outcome.command.code().0) << 8 | u32::from(outcome.error.0);
+        self.last_refused.store(last, Ordering::Relaxed);
+        self.refused_commands.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The last command that the device refused, and the error that it ended with.
+    pub fn last_refused(&self) -> (CommandCode, CommandError) {
+        let [error, code, ..] = self.last_refused.load(Ordering::Relaxed).to_le_bytes();
+        (CommandCode(code), CommandError(error))
+    }
 }
 
 /// The service of one device.

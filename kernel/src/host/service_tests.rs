@@ -770,6 +770,13 @@ fn a_refused_command_is_the_clients_to_know() {
         .refused_commands
         .load(Ordering::Relaxed);
     assert_eq!(refused, 1);
+    assert_eq!(
+        bench.service.counters.last_refused(),
+        (
+            Command::DisableQueue(0).code(),
+            CommandError::WQ_NOT_ENABLED
+        )
+    );
 }
 
 #[test]

@@ -46,6 +46,8 @@ impl fmt::Display for Cause {
 pub(super) struct Shown {
     pub(super) health: Health,
     pub(super) recoveries: u32,
+    /// How many refused commands there were when one was shown.
+    pub(super) refused: u32,
 }
 
 impl Accelerator {
@@ -60,6 +62,18 @@ impl Accelerator {
                 "dsa",
                 "dsa{number} halted and was reset times={recoveries}; what it had in hand is \
                  lost, and the virtual DSAs of its guests are halted until they are reset"
+            );
+        }
+        let refused = self.counters().refused_commands.load(Ordering::Relaxed);
+        // Guests ask for commands as often as they like: shown are the first, and each
+        // that doubles their number.
+        if refused.checked_ilog2() > shown.refused.checked_ilog2() {
+            shown.refused = refused;
+            let (command, error) = self.counters().last_refused();
+            warn!(
+                "dsa",
+                "dsa{number} refused a command times={refused} command={command} error={error}; \
+                 the guest that needed it was told of a hardware error; see 'dsa'"
             );
         }
         if health == shown.health {

@@ -151,6 +151,7 @@ impl Accelerator {
             shown: Mutex::new(Shown {
                 health: Health::Works,
                 recoveries: 0,
+                refused: 0,
             }),
             is_lost: AtomicBool::new(false),
             _line: Line { interrupt, route },

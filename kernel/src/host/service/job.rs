@@ -5,8 +5,6 @@ use dsa::{Command, InterruptHandle, Outcome, Poll};
 use hwspec::dsa::CommandError;
 use hwspec::pci::Pasid;
 
-use core::sync::atomic::Ordering;
-
 use super::super::client::{Answer, Client, Failure, MAX_LINES, QueueAction, Request, Set, Vector};
 use super::super::hardware::{Hardware, OpenError};
 use super::super::routes::GuestTarget;
@@ -123,8 +121,8 @@ impl<H: Hardware> Inner<H> {
         } else {
             None
         };
-        if outcome.is_some_and(|outcome| outcome.error != CommandError::NONE) {
-            counters.refused_commands.fetch_add(1, Ordering::Relaxed);
+        if let Some(outcome) = outcome.filter(|outcome| outcome.error != CommandError::NONE) {
+            counters.note_refused(outcome);
         }
         let step = self.go_on(&mut job, &client, outcome);
         self.job = Some(job);
