@@ -186,8 +186,16 @@ pub struct VmReport {
     pub code: Option<u64>,
     /// Why it ended as it did, in words; nothing if it passed.
     pub reason: Option<String>,
+    /// Whether its kernel said that it panicked.
+    pub panicked: bool,
+    /// The last lines on its console, if it panicked, reset itself or crashed.
+    pub last_lines: Vec<String>,
     /// How many virtual processors it has.
     pub cpus: usize,
+    /// Microseconds from Weir's entry to the first byte on its console.
+    pub console_us: Option<u64>,
+    /// Microseconds from Weir's entry to its shell.
+    pub shell_us: Option<u64>,
     /// Descriptors that it submitted and Weir counted: each of those to a checked
     /// queue, batches and their members included.
     pub submitted: u64,

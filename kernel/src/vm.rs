@@ -14,6 +14,7 @@ pub mod counters;
 mod exits;
 pub mod guest;
 pub mod hypervisor;
+pub mod milestones;
 pub mod results;
 pub mod schedule;
 pub mod shared;

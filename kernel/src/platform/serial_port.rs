@@ -8,12 +8,16 @@
 //! waits for the other.
 
 mod input;
+mod last_lines;
 mod output;
+mod phrase;
 
 use arrayvec::ArrayVec;
 
 pub use input::Input;
+pub use last_lines::{KEPT_LINES, LastLines};
 pub use output::{Line, MAX_LINE, Output, OutputReader};
+pub use phrase::Phrase;
 
 /// How many ports there are.
 pub const PORTS: u16 = 8;

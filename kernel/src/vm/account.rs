@@ -12,7 +12,7 @@ use core::sync::atomic::Ordering;
 use vtd::Stage;
 
 use crate::arch::serial::Serial;
-use crate::arch::{features, percpu};
+use crate::arch::{clock, features, percpu};
 use crate::config::plan::GuestPlan;
 use crate::host::Host;
 use crate::host::accelerator::Accelerator;
@@ -244,6 +244,11 @@ fn fill(report: &mut VmReport, sum: &Summary) {
         Some(Ending::Failed(code)) => Some(code),
         _ => None,
     };
+    let since_entry = |ticks: u64| clock::nanoseconds(ticks.wrapping_sub(start::entered())) / 1000;
+    report.console_us = sum.console.map(since_entry);
+    report.shell_us = sum.shell.map(since_entry);
+    report.panicked = sum.panic.is_some();
+    report.last_lines = sum.last_lines.iter().map(|line| line.to_string()).collect();
     report.submitted = books.submitted;
     report.completed = books.completed;
     report.handed_over = sum.submissions.accepted + sum.submissions.members;

@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use arrayvec::ArrayString;
 use spin::Mutex;
 
+use crate::arch::clock;
 use crate::platform::io_apic::{IoApic, IoApicMessage};
 use crate::platform::kvm_clock::{self, KvmClock};
 use crate::platform::local_apic;
@@ -23,6 +24,7 @@ use crate::virt::space::Space;
 
 use super::bench::Measurements;
 use super::counters::{Counter, Exits, Reason};
+use super::milestones::{Milestones, Watch};
 use super::results::Results;
 use super::shared::{self, MAX_VCPUS, Place, VcpuDoor};
 use super::vdsa_unit::VdsaUnit;
@@ -57,6 +59,22 @@ pub enum Ending {
     Stopped,
     /// This accelerator of its failed or halted for good.
     DeviceLost(u8),
+}
+
+impl Ending {
+    /// Whether it is none that a guest, or somebody else, chose as its end.
+    pub const fn is_trouble(self) -> bool {
+        match self {
+            Self::Passed | Self::Failed(_) | Self::PoweredOff | Self::Stopped => false,
+            Self::Reset
+            | Self::TripleFault
+            | Self::NotRunnable(_)
+            | Self::TablesOutsideRam(_)
+            | Self::DeliveryOutsideRam(_)
+            | Self::CodeOutsideRam(_)
+            | Self::DeviceLost(_) => true,
+        }
+    }
 }
 
 impl fmt::Display for Ending {
@@ -114,6 +132,8 @@ pub struct Guest<B: Backend> {
     pub input: Input,
     /// What it says of itself.
     pub results: Results,
+    /// How far it has come, as its console says.
+    pub milestones: Milestones,
     /// What it measured.
     pub measurements: Measurements,
     /// What it did that led nowhere.
@@ -159,10 +179,12 @@ impl<B: Backend> Guest<B> {
             serial: Mutex::new(Console {
                 port: SerialPort::new(),
                 is_interrupting: false,
+                watch: Watch::default(),
             }),
             io_apic: Mutex::new(IoApic::new()),
             awaits_end: AtomicBool::new(false),
             results: Results::default(),
+            milestones: Milestones::default(),
             measurements: Measurements::default(),
             counters: GuestCounters::default(),
             count_vcpus: count_vcpus.min(MAX_VCPUS),
@@ -219,6 +241,12 @@ impl<B: Backend> Guest<B> {
     /// How it ended, if it has.
     pub fn ending(&self) -> Option<Ending> {
         *self.ending.lock()
+    }
+
+    /// Whether it panicked, or ended as no guest means to: then the last lines of its
+    /// console are worth keeping.
+    pub fn has_trouble(&self) -> bool {
+        self.milestones.panic().is_some() || self.ending().is_some_and(|ending| ending.is_trouble())
     }
 
     /// Whether it has ended.
@@ -302,7 +330,12 @@ impl<B: Backend> Guest<B> {
         match serial_register(port) {
             Some(register) if width == Width::Byte => {
                 let mut console = self.serial.lock();
+                let written = self.output.written();
                 console.port.write(register, byte, &self.output);
+                if self.output.written() != written {
+                    let now = clock::now();
+                    self.milestones.written(&mut console.watch, byte, now);
+                }
                 self.update_console(&mut console);
                 None
             }
@@ -396,6 +429,8 @@ struct Console {
     port: SerialPort,
     /// Whether the line is asserted.
     is_interrupting: bool,
+    /// What is looked for in what it writes.
+    watch: Watch,
 }
 
 /// Which register of the serial port is at `port`.

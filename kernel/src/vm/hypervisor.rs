@@ -13,6 +13,7 @@ use crate::bundle::Bundle;
 use crate::config::plan::{GuestPlan, Plan, Restart};
 use crate::host::Host;
 use crate::host::routes::{Completion, GuestTarget};
+use crate::platform::serial_port::LastLines;
 use crate::report::Held;
 use crate::trace::{self, Kind};
 use crate::virt::backend::Backend;
@@ -36,6 +37,9 @@ const LOOK_NS: u64 = 20_000_000;
 /// How long guests' memory is filled at once, in nanoseconds; a piece that was begun is
 /// ended.
 const FILL_NS: u64 = 500_000;
+
+/// How long a kernel that panicks has to say why before the operator is shown.
+const PANIC_NS: u64 = 500_000_000;
 
 /// The one hypervisor, whatever its backend.
 static INSTANCE: Once<&'static (dyn Any + Send + Sync)> = Once::new();
@@ -71,6 +75,8 @@ pub struct Record<B: Backend> {
     total: Summary,
     /// Why it could not be started the last time.
     pub failure: Option<BuildError>,
+    /// The operator was told that its kernel panicked, in this life.
+    was_panic_shown: bool,
 }
 
 impl<B: Backend> Record<B> {
@@ -181,6 +187,7 @@ impl<B: Backend> Hypervisor<B> {
             last: Summary::with_room(guest.dsas.len()),
             total: Summary::with_room(guest.dsas.len()),
             failure: None,
+            was_panic_shown: false,
         };
         let slice_ns = u64::from(plan.slice_ms) * 1_000_000;
         let records = plan.guests.iter().map(record).collect();
@@ -252,11 +259,31 @@ impl<B: Backend> Hypervisor<B> {
                 let ending = parts.guest.ending().unwrap_or(Ending::Stopped);
                 trace::record(Kind::END, number, 0, 0);
                 info!("vm", "guest={} ended: {ending}", parts.guest.name);
+                if parts.guest.has_trouble() && !record.was_panic_shown {
+                    show_last_lines(&parts.guest);
+                }
                 let is_reset = matches!(ending, Ending::Reset | Ending::TripleFault);
                 if is_reset && self.restarts(number, record) {
                     record.is_wanted = true;
                 }
                 Stage::Leaves(parts)
+            }
+            Stage::Runs(parts) => {
+                let panic = parts.guest.milestones.panic();
+                if !record.was_panic_shown
+                    && panic
+                        .is_some_and(|at| clock::now() >= at.wrapping_add(clock::ticks(PANIC_NS)))
+                {
+                    record.was_panic_shown = true;
+                    let name = parts.guest.name;
+                    warn!(
+                        "vm",
+                        "guest={name} says that its kernel panicked; it goes on until it resets \
+                         itself (panic=1 on its command line) or 'stop {name}'"
+                    );
+                    show_last_lines(&parts.guest);
+                }
+                Stage::Runs(parts)
             }
             Stage::Leaves(parts) if parts.guest.count_parked() == parts.guest.count_vcpus => {
                 Stage::Drains(parts)
@@ -347,6 +374,7 @@ impl<B: Backend> Hypervisor<B> {
             Ok((parts, vcpus)) => {
                 record.starts += 1;
                 record.failure = None;
+                record.was_panic_shown = false;
                 trace::record(Kind::START, number, 0, record.starts);
                 info!(
                     "vm",
@@ -406,6 +434,13 @@ impl<B: Backend> Hypervisor<B> {
     /// Whether no guest runs or will run.
     pub fn is_over(&self) -> bool {
         self.records.lock().iter().all(Record::is_over)
+    }
+}
+
+/// Shows the operator the last lines of a guest's console.
+fn show_last_lines<B: Backend>(guest: &Guest<B>) {
+    for line in LastLines::of(&guest.output).iter() {
+        info!("vm", "guest={} last line: {line}", guest.name);
     }
 }
 

@@ -7,6 +7,7 @@ use hwspec::pci::Pasid;
 use vdsa::{Refusal, Rule};
 
 use crate::platform::hypercall;
+use crate::platform::serial_port::LastLines;
 use crate::virt::backend::Backend;
 
 use super::bench::Measured;
@@ -38,6 +39,16 @@ pub struct Summary {
     pub last_refused: Vec<(usize, Refusal)>,
     /// What it said of itself, by key.
     pub results: [Option<u64>; hypercall::COUNT],
+    /// When it wrote the first byte to its console, when there was a shell, and when its
+    /// kernel panicked, in ticks of the time-stamp counter: in its first life that came so
+    /// far.
+    pub console: Option<u64>,
+    /// See [`console`](Self::console).
+    pub shell: Option<u64>,
+    /// See [`console`](Self::console).
+    pub panic: Option<u64>,
+    /// The last lines on its console, of its last life that it did not end as it should.
+    pub last_lines: LastLines,
     /// What it measured.
     pub measured: Option<Measured>,
     /// Accesses to where nothing is.
@@ -68,6 +79,10 @@ impl Summary {
             refused: Vec::with_capacity(Rule::ALL.len()),
             last_refused: Vec::with_capacity(vdsas * vdsa::Refusals::KEPT),
             results: [None; hypercall::COUNT],
+            console: None,
+            shell: None,
+            panic: None,
+            last_lines: LastLines::none(),
             measured: None,
             strays: 0,
             pasids: Vec::with_capacity(Self::PASIDS),
@@ -143,6 +158,13 @@ impl Summary {
             refused,
             last_refused,
             results: guest.results.all(),
+            console: guest.milestones.console(),
+            shell: guest.milestones.shell(),
+            panic: guest.milestones.panic(),
+            last_lines: match guest.has_trouble() {
+                true => LastLines::of(&guest.output),
+                false => LastLines::none(),
+            },
             measured: guest.measurements.read(),
             strays: guest.counters.strays.get(),
             pasids,
@@ -165,6 +187,12 @@ impl Summary {
         for &(rule, count) in &earlier.refused {
             add_refused(&mut self.refused, rule, count);
         }
+        self.console = earlier.console.or(self.console);
+        self.shell = earlier.shell.or(self.shell);
+        self.panic = earlier.panic.or(self.panic);
+        if self.last_lines.is_empty() {
+            self.last_lines = earlier.last_lines;
+        }
         self.strays += earlier.strays;
         for &pasid in &earlier.pasids {
             if !self.pasids.contains(&pasid) {
@@ -184,7 +212,36 @@ fn add_refused(refused: &mut Vec<(Rule, u64)>, rule: Rule, count: u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::string::ToString;
+
     use super::*;
+    use crate::platform::serial_port::Output;
+
+    /// Moments are those of the first life that had them, last lines those of the last one
+    /// that has some.
+    #[test]
+    fn moments_come_from_the_first_life_and_last_lines_from_the_last() {
+        let lines = |text: &str| {
+            let output = Output::new();
+            text.bytes().for_each(|byte| output.push(byte));
+            LastLines::of(&output)
+        };
+        let shown = |of: &Summary| {
+            let lines = of.last_lines.iter();
+            lines.map(|line| line.to_string()).collect::<Vec<_>>()
+        };
+        let mut total = Summary::with_room(0);
+        let mut life = Summary::with_room(0);
+        (life.console, life.last_lines) = (Some(5), lines("one"));
+        total.add_life(&life);
+        (life.console, life.panic, life.last_lines) = (Some(50), Some(60), lines("two"));
+        total.add_life(&life);
+        assert_eq!(shown(&total), ["two"]);
+        life.last_lines = LastLines::none();
+        total.add_life(&life);
+        assert_eq!((total.console, total.panic), (Some(5), Some(60)));
+        assert_eq!((total.shell, shown(&total).len()), (None, 1));
+    }
 
     #[test]
     fn lives_are_added_up_in_the_memory_that_is_there() {

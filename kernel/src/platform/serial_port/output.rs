@@ -89,6 +89,13 @@ pub struct Line {
 }
 
 impl Line {
+    /// As much of `bytes` as a line has.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        Self {
+            bytes: bytes.iter().take(MAX_LINE).copied().collect(),
+        }
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
