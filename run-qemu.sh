@@ -34,8 +34,8 @@ only if every guest finished as it should.
   --cpus N        processors of the box (2)
   --memory SIZE   RAM of the box (1G)
   --box OPTION    an option of emulator/labbox; several times for several
-  --timeout SEC   how long the guests may take (300, and longer for a soak; no limit
-                  with --interactive)
+  --timeout SEC   how long the guests may take (300, longer for a soak and for Linux; no
+                  limit with --interactive)
   --help          this text
 
 Exit status: 0 all is as it should be, 1 it is not, 2 the command line is wrong.
@@ -133,6 +133,9 @@ write_soak_config() {
     : "${timeout:=$((600 + soak / 200))}"
 }
 
+# Whether the configuration has a guest with a Linux kernel.
+has_linux() { grep -q '^ *kernel *=' "$config"; }
+
 prepare() {
     mkdir -p "$OUTPUT"
     rm -f "$OUTPUT"/{report.json,console.log,qemu.log,trace,violations}
@@ -143,13 +146,15 @@ prepare() {
         ;;
     soak) write_soak_config ;;
     esac
+    # A Linux takes its time to boot.
+    [[ -n $timeout ]] || ! has_linux || timeout=900
     : "${timeout:=300}"
     # Unless the box is to be something else, its DSA keeps a book of its own.
     if [[ $mode != bench && " ${box[*]} " != *" --dsa "* && " ${box[*]} " != *" --no-dsa "* ]]; then
         box+=(--dsa "trace=$OUTPUT/trace;violations=$OUTPUT/violations")
     fi
     local search=()
-    if grep -q '^ *kernel *=' "$config"; then
+    if has_linux; then
         # The distribution's kernel and an initramfs, where the configuration's folder has none.
         search=(--search "$(dirname "$config")" --search "$("$TOP/emulator/linux/build")")
     fi
