@@ -30,7 +30,7 @@ const SUCCESS: u64 = 1;
 const INVALID_HANDLE: u64 = 0x19;
 
 /// The tests of the init, and what its steps are then, in their order.
-const ALL_TESTS: &str = "dmatest,reenable,rebind,flr,reload";
+const ALL: (&str, &str) = ("dmatest,reenable,rebind,flr,reload", ALL_STEPS);
 const ALL_STEPS: &str = "kernel probe iommu list \
                          enable dmatest dmatest dmatest disable \
                          reenable \
@@ -38,6 +38,13 @@ const ALL_STEPS: &str = "kernel probe iommu list \
                          flr enable flr disable \
                          reload enable reload disable \
                          interrupts end";
+
+/// Linux 6.12 follows a null pointer when it disables a DSA without an event log, under Weir as on
+/// the bare box (see `linux.rs`), so there the device stays enabled.
+const COPY: (&str, &str) = (
+    "copy",
+    "kernel probe iommu list enable dmatest dmatest dmatest disable interrupts end",
+);
 
 fn images() -> &'static Images {
     Images::build(env!("CARGO_TARGET_TMPDIR"))
@@ -82,6 +89,11 @@ impl Guest {
         }
     }
 
+    /// What it tests, and its steps.
+    fn tests(&self) -> (&'static str, &'static str) {
+        if self.kernel.is_empty() { ALL } else { COPY }
+    }
+
     fn config(&self) -> String {
         let Self {
             name,
@@ -91,6 +103,7 @@ impl Guest {
             cpus,
             copies,
         } = self;
+        let (tests, _) = self.tests();
         let is_trusted = *way == Way::Direct;
         let queue_words = match way {
             Way::Checked => "",
@@ -103,7 +116,7 @@ impl Guest {
 name = "{name}"
 kernel = "vmlinuz{kernel}"
 initrd = "initrd{kernel}"
-cmdline = "console=ttyS0 panic=1 weir.test={ALL_TESTS} weir.copies={copies} weir.limit=1500"
+cmdline = "console=ttyS0 panic=1 weir.test={tests} weir.copies={copies} weir.limit=1500"
 memory = "256M"
 cpus = {cpus}
 trusted = {is_trusted}
@@ -185,7 +198,7 @@ fn exits(report: &Value, reason: &str) -> u64 {
 /// What a Linux guest must have shown.
 #[track_caller]
 fn assert_linux_worked(outcome: &Outcome, guest: &Guest) -> Vec<Step> {
-    let steps = assert_steps(outcome, guest.name, ALL_STEPS);
+    let steps = assert_steps(outcome, guest.name, guest.tests().1);
     let probe = &steps[1].values;
     assert_eq!(probe["id"], "0x0b25");
     assert_eq!(probe["configurable"], "0");
@@ -204,9 +217,9 @@ fn assert_linux_worked(outcome: &Outcome, guest: &Guest) -> Vec<Step> {
 }
 
 /// Linux's /proc/interrupts against Weir's counters. A vector of the device's, 1 and up: each
-/// interrupt that Weir injected, but for those that found another pending, and those that Weir
-/// raised itself for descriptors that it refused. Vector 0: each that Weir raised; a handle that is
-/// revoked can meet the end of a command there.
+/// interrupt that Weir injected, but for those that found another pending. A descriptor with a handle
+/// that is gone raises none. Vector 0: each that Weir raised; only a handle that is revoked can meet
+/// the end of a command there, and Linux takes both as one.
 #[track_caller]
 fn assert_interrupts(report: &Value, steps: &[Step]) {
     let (portal, misc) = (sum(steps, "portal"), sum(steps, "misc"));
@@ -214,16 +227,10 @@ fn assert_interrupts(report: &Value, steps: &[Step]) {
     let merged = count(report, "interrupts_merged");
     let vector_0 = count(report, "interrupts_vector_0");
     let moved = count(report, "handles_moved");
-    // The order in which these come among those of the device is not known.
-    let refused: u64 = match report["refused"].as_object() {
-        Some(refused) => refused.values().filter_map(Value::as_u64).sum(),
-        None => 0,
-    };
-    let least = injected - merged - refused.min(injected - merged);
-    assert!(
-        (least..=injected - merged).contains(&portal),
-        "Linux took {portal} completion interrupts, Weir injected {injected}, {merged} of them \
-         merged, {refused} descriptors were refused"
+    assert_eq!(
+        portal,
+        injected - merged,
+        "Weir injected {injected} completion interrupts, {merged} of them merged"
     );
     assert!(
         (vector_0 - moved.min(vector_0)..=vector_0).contains(&misc),
@@ -250,10 +257,14 @@ fn assert_exits(report: &Value, guest: &Guest, steps: &[Step]) {
             );
         }
     }
-    // All interrupts that Linux counted, of whatever kind, end once.
+    // All interrupts that Linux took, of whatever kind, end once.
     let taken = sum(steps, "portal") + sum(steps, "misc") + sum(steps, "other");
     let ends = exits(report, "end_of_interrupt");
-    assert!(ends <= taken, "{name}: {ends} exits for {taken} ends");
+    // Some come after it counted.
+    assert!(
+        ends * 50 <= taken * 51,
+        "{name}: {ends} exits for {taken} ends"
+    );
     // No exit is without a reason.
     let by_reason = report["exits"].as_object().expect("exits by reason");
     let unknown = exits(report, "other") + exits(report, "nowhere");
@@ -327,6 +338,13 @@ impl Trace {
     }
 }
 
+/// Whether a guest has said `text`.
+fn has_said(weir: &Weir, name: &str, text: &str) -> bool {
+    let prefix = format!("[{name}] ");
+    let mut lines = weir.lines().iter();
+    lines.any(|line| line.starts_with(&prefix) && line.contains(text))
+}
+
 /// Boots `guests` and the adversary, on `queues`, and moves the handles of all of them while they
 /// copy, if `is_moving`.
 fn run(
@@ -335,6 +353,7 @@ fn run(
     queues: &str,
     is_moving: bool,
 ) -> Result<(Outcome, Trace), Box<dyn Error>> {
+    const DONE: &str = "] weir: dmatest ";
     let config: String = guests.iter().map(Guest::config).collect();
     let config = config + queues + ADVERSARY;
     let device = format!("trace={}", Trace::path(name).display());
@@ -349,20 +368,26 @@ fn run(
         let names: Vec<_> = guests.iter().map(|guest| guest.name).collect();
         weir.until_each_says(&names, "] weir: enable ok", deadline)?;
         for _ in 0..MOVES_MAX {
-            for name in &names {
+            // One that has copied gives its handle back soon.
+            let mut copying = names.clone();
+            copying.retain(|name| !has_said(&weir, name, DONE));
+            if copying.is_empty() {
+                break;
+            }
+            for name in &copying {
                 weir.machine().send_line(&format!("ims move {name} 1"))?;
             }
-            match weir.until_each_says(&names, "] weir: dmatest ok", Instant::now() + MOVE_INTERVAL)
-            {
+            match weir.until_each_says(&copying, DONE, Instant::now() + MOVE_INTERVAL) {
                 Err(BoxError::TimedOut { .. }) => {}
-                result => {
-                    result?;
-                    break;
-                }
+                result => result?,
             }
         }
-        weir.until_each_says(&names, "] weir: end ", deadline)?;
-        weir.until("guest=adversary ended", deadline)?;
+        for name in names.into_iter().chain(["adversary"]) {
+            let ended = format!("guest={name} ended");
+            if !weir.has_line(&ended) {
+                weir.until(&ended, deadline)?;
+            }
+        }
         weir.machine().send_line("quit")?;
     }
     let outcome = weir.finish(deadline)?;
