@@ -163,6 +163,20 @@ fn errors_come_in_bursts() {
     rig.run();
     assert_eq!(rig.status(RECORD), 0x20);
     assert_eq!(rig.statuses(RECORD + 0x100, 2), [0, 0]);
+
+    // Interrupts that were asked for come all the same, but for that of an invalid handle.
+    for (status, count) in [("0x20", 1), ("0x19", 0)] {
+        rig.machine.messages.clear();
+        rig.control(&format!("error-burst 1 {status}"));
+        rig.post(0, LIMITED_MSIX, &ping(0));
+        rig.run();
+        let of_queue = rig.machine.messages.iter();
+        assert_eq!(
+            of_queue.filter(|sent| **sent != message(0)).count(),
+            count,
+            "{status}"
+        );
+    }
 }
 
 #[test]

@@ -91,12 +91,15 @@ impl Dsa {
     pub(super) fn start(&mut self, mut job: Job, now: u64, bus: &mut dyn Bus) -> Option<Job> {
         let Submission { descriptor, origin } = job.submission;
         let capabilities = self.capabilities(&origin)?;
+        let interrupt = self.completion_interrupt(&job.submission);
         if let Some(status) = self.bench.takes_error() {
-            let ending = Ending::new(Outcome::new(status), None);
+            // An error does not take the interrupt away, but for that of the handle.
+            let is_sent = status != Status::INVALID_INTERRUPT_HANDLE;
+            let interrupt = interrupt.unwrap_or(None).filter(|_| is_sent);
+            let ending = Ending::new(Outcome::new(status), interrupt);
             self.finish(job.submission, ending, bus);
             return None;
         }
-        let interrupt = self.completion_interrupt(&job.submission);
         if let Err(refusal) = operation::check(&descriptor, &capabilities) {
             let allowed = !refusal
                 .invalid_flags
