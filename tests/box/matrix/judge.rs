@@ -77,8 +77,8 @@ pub(crate) fn assert_own_interrupts(scene: &Scene<'_>, outcome: &Outcome, name: 
     );
 }
 
-/// The device did for each guest what Weir handed to it for that guest, no more and no less; and
-/// each queue of one guest alone did nothing for any other.
+/// The device did for each guest what Weir handed to it for that guest, no more, and no less but
+/// for what was thrown away; and each queue of one guest alone did nothing for any other.
 ///
 /// # Panics
 /// If that is not so.
@@ -89,10 +89,12 @@ pub(crate) fn assert_own_work(scene: &Scene<'_>, outcome: &Outcome, own_queues: 
     for guest in outcome.report()["vms"].as_array().unwrap() {
         let count = trace.iter().filter(|line| is_of(line, guest)).count();
         known += count;
-        assert_eq!(
-            number(&guest["handed_over"]),
-            count as u64,
-            "{}: {guest:#}",
+        // Members that the device had not read when their batch was thrown away are not there.
+        let handed_over = number(&guest["handed_over"]);
+        let least = handed_over - number(&guest["books"]["abandoned"]);
+        assert!(
+            (least..=handed_over).contains(&(count as u64)),
+            "{}: the device has {count}: {guest:#}",
             scene.name
         );
     }
