@@ -121,49 +121,6 @@ fn four_hundred_interrupts_cost_no_more_than_eight() {
     }
 }
 
-/// The bench beside a Linux that copies by its own virtual DSA all the while. Both share the
-/// processors and the device.
-#[test]
-#[ignore = "Linux on a box that counts instructions takes some minutes; run by .ci/deep"]
-fn budgets_are_met_beside_linux() {
-    const LINUX: &str = r#"
-        [[guest]]
-        name = "linux"
-        kernel = "vmlinuz"
-        initrd = "initrd"
-        cmdline = "console=ttyS0 quiet panic=1 weir.test=dmatest weir.copies=1000000 weir.limit=3000"
-        memory = "256M"
-        [[guest.queue]]
-        wq = "dsa0/wq0.3"
-        [[wq]]
-        name = "dsa0/wq0.3"
-    "#;
-    let config = CONFIG.replacen("second=on", "second=on wait=30000", 1) + LINUX;
-    let setup = Setup {
-        options: &["--cpus", "2", "--icount"],
-        words: "interactive=on",
-        ..Setup::new("bench-linux", &config)
-    };
-    let deadline = Instant::now() + Duration::from_secs(1500);
-    let images = Images::build(env!("CARGO_TARGET_TMPDIR"));
-    let mut weir = Weir::start(images, &setup).unwrap();
-    weir.until("] weir: enable ok", deadline).unwrap();
-    let begins = "[bench] bench: ticks";
-    assert!(!weir.has_line(begins), "{:#?}", weir.lines());
-    weir.until("guest=bench ended", deadline).unwrap();
-    assert!(!weir.has_line("] weir: dmatest "), "{:#?}", weir.lines());
-    weir.machine().send_line("quit").unwrap();
-    let outcome = weir.finish(deadline).unwrap();
-    let linux = outcome.guest("linux");
-    assert!(linux["submitted"].as_u64() > Some(1_000), "{linux:#}");
-    let bench = &outcome.report()["bench"];
-    println!("beside Linux: {bench:#}, {linux:#}");
-    for (name, budget) in BUDGETS {
-        let value = figure(bench, name);
-        assert!(value <= budget, "{name} = {value}, budget {budget}");
-    }
-}
-
 /// The bench beside so many guests that hold 28 slots each: for the handles of six queues, and
 /// for the ends of batches of these and of sixteen PASIDs.
 fn crowd(guests: usize) -> String {
