@@ -11,7 +11,7 @@ use serde_json::Value;
 use system_tests::lab_box::{LABBOX, LabBox};
 
 /// Every option of the box, as `labbox` reads them.
-const OPTIONS: [&str; 15] = [
+const OPTIONS: [&str; 16] = [
     "--memory",
     "--cpus",
     "--no-svm",
@@ -23,6 +23,7 @@ const OPTIONS: [&str; 15] = [
     "--no-dsa",
     "--model",
     "--icount",
+    "--all-keys",
     "--control",
     "--print-command",
     "--build-only",
