@@ -8,6 +8,7 @@ use guest_rt::hypercall::{Key, report};
 use guest_rt::memory::Buffer;
 use guest_rt::probe::{self, Foreign};
 use guest_rt::{Guest, clock, interrupts};
+use hwspec::dsa::CompletionRecord;
 
 use crate::seen::{Answer, Seen};
 
@@ -143,15 +144,9 @@ impl Stage {
             }
             Ok(Submission::Accepted) => self.counts.submitted += 1,
         }
-        let records = &self.records;
         // SWERROR is a register and far away: asked twice, not in a loop.
         for patience in [PATIENCE / 10, PATIENCE] {
-            if clock::spin_until(patience, || records.is_written(0)) {
-                self.counts.completed += 1;
-                let record = self.records.read(0);
-                if !record.word0.status().is_success() {
-                    self.counts.errors += 1;
-                }
+            if let Some(record) = self.wait_for_record(patience) {
                 return Answer::Completed(record);
             }
             if let Some(error) = self.device.take_error() {
@@ -159,6 +154,20 @@ impl Stage {
             }
         }
         Answer::Silence
+    }
+
+    /// Record 0, if it is written within `patience`.
+    fn wait_for_record(&mut self, patience: Duration) -> Option<CompletionRecord> {
+        let records = &self.records;
+        if !clock::spin_until(patience, || records.is_written(0)) {
+            return None;
+        }
+        self.counts.completed += 1;
+        let record = self.records.read(0);
+        if !record.word0.status().is_success() {
+            self.counts.errors += 1;
+        }
+        Some(record)
     }
 
     /// Counts what was submitted without being watched.
@@ -187,7 +196,14 @@ impl Stage {
         self.source.fill(0, ROOM, OWN);
         let queue = self.queue();
         let before = interrupts::count(queue.vector);
-        let answer = self.attempt(self.copy(1000).interrupt(queue.handle));
+        let mut answer = self.attempt(self.copy(1000).interrupt(queue.handle));
+        if let Answer::Silence = answer
+            && let Some(record) = self.wait_for_record(LIMIT)
+        {
+            // Honest work is answered, but may wait longer than an attack is watched: others
+            // use the device and the processors too.
+            answer = Answer::Completed(record);
+        }
         let came = interrupts::wait_until(LIMIT, || interrupts::count(queue.vector) != before);
         let is_right = self.target.is_all(0, 1000, OWN);
         if answer.is_success() && came && is_right {
