@@ -146,6 +146,30 @@ i386_system_ss.add(when: ['CONFIG_TCG', 'CONFIG_SYSTEM_ONLY'],
         ? bql_auto_lock(__FILE__, __LINE__) : NULL;
 """),
 
+    # ---- The first processor's flags are its own ----
+    # Whoever loads FPU state clears a flag of the first processor, from another thread. What
+    # that one changes at the same moment is lost, nested paging at VMRUN and #VMEXIT too.
+    ("target/i386/tcg/system/fpu_helper.c", function("cpu_clear_ignne"), """
+    if (!(qatomic_read(&X86_CPU(first_cpu)->env.hflags2) & HF2_IGNNE_MASK)) {
+        return;
+    }
+"""),
+
+    # ---- An interrupt that VMRUN injects is delivered once ----
+    # Its vector stays the pending exception otherwise, which is raised again if the thread is
+    # asked to stop before the guest's next exit.
+    ("target/i386/tcg/seg_helper.c", function("do_interrupt_x86_hardirq"), """
+    env_cpu(env)->exception_index = -1;
+"""),
+
+    # ---- What VMRUN does to pending interrupts, other threads do too ----
+    ("target/i386/tcg/system/svm_helper.c", after_include("tcg/helper-tcg.h"), """
+#include "qemu/main-loop.h"
+"""),
+    ("target/i386/tcg/system/svm_helper.c", function("helper_vmrun"), """
+    g_autoptr(BQLLockAuto) lab_lock = bql_auto_lock(__FILE__, __LINE__);
+"""),
+
     # ---- x2APIC registers are devices: no "Bad icount read" ----
     ("target/i386/tcg/emit.c.inc", function("gen_RDMSR"), """
     translator_io_start(&s->base);
