@@ -286,12 +286,13 @@ impl<B: Backend> Monitor<B> {
 
     fn move_handle(&self, name: &str, number: usize, vector: u32) {
         let records = self.hypervisor.records.lock();
-        match records.get(number).and_then(|record| record.guest()) {
-            Some(guest) => {
-                guest.place.ask_to_move(vector);
-                println!("weir: {name} is to get another slot for vector {vector}");
-            }
-            None => println!("weir: {name} is not there"),
+        let guest = records.get(number).and_then(|record| record.guest());
+        let is_there = guest.map(|guest| guest.place.ask_to_move(vector)).is_some();
+        drop(records);
+        if is_there {
+            println!("weir: {name} is to get another slot for vector {vector}");
+        } else {
+            println!("weir: {name} is not there; 'start {name}' starts it");
         }
     }
 

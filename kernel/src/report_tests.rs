@@ -77,7 +77,7 @@ fn report() -> Report {
         policy: VmPolicy::Checked,
         result: VmResult::Crashed,
         code: None,
-        reason: Some("triple fault at 0x200020".to_owned()),
+        reason: Some("triple fault".to_owned()),
         panicked: false,
         last_lines: Vec::from(["adversary: attack 17".to_owned()]),
         cpus: 1,

@@ -207,7 +207,7 @@ impl<H: Hardware> Client<H> {
         let cell = self.vector(vector).ok_or(VectorError::NoSlot(vector))?;
         let mut cell = cell.lock();
         let found = cell.as_mut().ok_or(VectorError::NoSlot(vector))?;
-        found.pasids = Set(found.pasids.0 | Set::just(place).0);
+        found.pasids = found.pasids.union(Set::just(place));
         let moved = found.slot.set_pasid(SlotPasid::Checked(pasid));
         moved.map_err(VectorError::Device)
     }

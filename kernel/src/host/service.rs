@@ -274,7 +274,8 @@ impl<H: Hardware> Service<H> {
         self.run();
     }
 
-    /// Looks at the hardware, if nobody else is at work here.
+    /// Looks at the hardware, if nobody else is at work here. Does what came up meanwhile,
+    /// as [`run`](Self::run) does: in bounded steps, for whomever it is.
     pub(super) fn try_look<T>(&self, look: impl FnOnce(&H) -> T) -> Option<T> {
         let seen = self.inner.try_lock().map(|inner| look(&inner.hardware));
         if seen.is_some() {

@@ -3,7 +3,8 @@
 //!
 //! [`processor`] switches it on, [`vcpu`] is a virtual processor with its control
 //! block, [`run`] the way into the guest and back, [`exits`] what the reasons for
-//! coming back mean. [`nmi`] says when a guest takes another NMI, [`permission_maps`] say which ports and registers exit.
+//! coming back mean. [`nmi`] says when a guest takes another NMI, [`permission_maps`] say
+//! which ports and registers exit.
 
 mod exits;
 mod msrs;

@@ -1,8 +1,8 @@
-//! Some of a client's vectors, or of a device's queues.
+//! Some of a client's vectors or PASIDs, or of a device's queues.
 
 use super::MAX_VECTORS;
 
-/// Some of a client's vectors, or of a device's queues: a bit for each.
+/// Some of a client's vectors or PASIDs, or of a device's queues: a bit for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Set(pub u64);
 
@@ -24,6 +24,11 @@ impl Set {
     /// Whether `number` is in it.
     pub const fn contains(self, number: u8) -> bool {
         number < 64 && self.0 >> number & 1 == 1
+    }
+
+    /// These and those of `other`.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// Whether all of these are in `other`.
@@ -49,7 +54,7 @@ impl Set {
 
 impl FromIterator<u8> for Set {
     fn from_iter<I: IntoIterator<Item = u8>>(numbers: I) -> Self {
-        let bits = numbers.into_iter().map(|number| Self::just(number).0);
-        Self(bits.fold(0, |all, bit| all | bit))
+        let numbers = numbers.into_iter().map(Self::just);
+        numbers.fold(Self::EMPTY, Self::union)
     }
 }

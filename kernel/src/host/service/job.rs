@@ -239,7 +239,7 @@ impl<H: Hardware> Inner<H> {
         if !job.has_retired {
             job.has_retired = true;
             match retire(client, job.vectors) {
-                Ok(pasids) => job.pasids = Set(job.pasids.0 | pasids.0),
+                Ok(pasids) => job.pasids = job.pasids.union(pasids),
                 Err(error) => {
                     self.fail(Some(error));
                     self.abandon_vectors(client, job.vectors);
@@ -442,7 +442,7 @@ pub(super) fn retire<H: Hardware>(client: &Client<H>, mut vectors: Set) -> Resul
             continue;
         };
         vector.slot.retire()?;
-        pasids = Set(pasids.0 | vector.pasids.0);
+        pasids = pasids.union(vector.pasids);
     }
     Ok(pasids)
 }

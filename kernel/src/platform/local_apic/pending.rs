@@ -79,13 +79,12 @@ impl Pending {
     /// news.
     #[cold]
     fn signal(&self, signal: Delivery) -> bool {
-        let mut before = 0;
         let bit = match signal {
             Delivery::Fixed(_) => return false,
             Delivery::Nmi => NMI,
             Delivery::Init => {
                 // A start-up that came before has nothing to start any longer.
-                before = self.signals.fetch_and(!START_UP, Ordering::AcqRel);
+                self.signals.fetch_and(!START_UP, Ordering::AcqRel);
                 INIT
             }
             Delivery::StartUp(page) => {
@@ -93,8 +92,8 @@ impl Pending {
                 START_UP
             }
         };
-        before |= self.signals.fetch_or(bit, Ordering::AcqRel);
-        before & SIGNALS == 0
+        // Whoever takes the signals in between took none of this one: only this looks.
+        self.signals.fetch_or(bit, Ordering::AcqRel) & SIGNALS == 0
     }
 
     /// Whether there are signals to be taken.

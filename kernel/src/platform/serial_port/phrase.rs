@@ -11,11 +11,19 @@ pub struct Phrase {
 impl Phrase {
     /// Waits for `text`, whose first byte is nowhere else in it: where it fails to go on,
     /// it can only begin anew.
+    ///
+    /// # Panics
+    /// If it is there once more.
     pub const fn new(text: &'static str) -> Self {
-        Self {
-            text: text.as_bytes(),
-            seen: 0,
+        let text = text.as_bytes();
+        if let [first, rest @ ..] = text {
+            let mut left = rest;
+            while let [byte, others @ ..] = left {
+                assert!(*byte != *first, "the first byte comes only once");
+                left = others;
+            }
         }
+        Self { text, seen: 0 }
     }
 
     /// Whether the text ends with this byte.

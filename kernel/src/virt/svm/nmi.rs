@@ -12,7 +12,7 @@ pub(super) enum NmiMask {
     /// One was delivered. The guest is left at the next IRET.
     Delivered,
     /// The guest is at this address, with the IRET: as soon as it is elsewhere it is
-    /// behind it.
+    /// behind it. One that returns to itself stays masked.
     Returns(u64),
 }
 

@@ -185,8 +185,17 @@ impl SvmVcpu {
         state.rflags &= !RFLAGS_RF;
         if state.rflags & RFLAGS_TF != 0 {
             state.dr6 |= DR6_BS;
-            self.event = Some(raw_event(Event::Exception(Exception::DEBUG)));
+            let trap = raw_event(Event::Exception(Exception::DEBUG));
+            // What is still to be delivered is not lost for it.
+            self.event.get_or_insert(trap);
         }
+    }
+
+    /// An NMI that was not delivered after all keeps no other one away.
+    #[cold]
+    fn unmask_nmi(&mut self) {
+        self.nmi_mask = NmiMask::Open;
+        self.vmcb_mut().control.intercept_1.set_iret(false);
     }
 
     /// No other one until the guest has returned from this.
@@ -400,16 +409,20 @@ impl Vcpu for SvmVcpu {
 
     #[inline]
     fn inject(&mut self, event: Event) -> Option<Event> {
+        let displaced = self.event.replace(raw_event(event));
+        let displaced = displaced.and_then(|event| match event.kind() {
+            EventKind::INTERRUPT => Some(Event::Interrupt(event.vector())),
+            EventKind::NMI => {
+                self.unmask_nmi();
+                Some(Event::Nmi)
+            }
+            // The instruction that raised it will raise it again.
+            _ => None,
+        });
         if event == Event::Nmi {
             self.mask_nmi();
         }
-        let displaced = self.event.replace(raw_event(event));
-        displaced.and_then(|event| match event.kind() {
-            EventKind::INTERRUPT => Some(Event::Interrupt(event.vector())),
-            EventKind::NMI => Some(Event::Nmi),
-            // The instruction that raised it will raise it again.
-            _ => None,
-        })
+        displaced
     }
 
     fn skip(&mut self, exit: Exit) -> bool {

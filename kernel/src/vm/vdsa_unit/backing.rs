@@ -183,7 +183,7 @@ impl Backing {
         }
         let place = self.pasids.iter().position(|&own| own == pasid);
         let place = place.and_then(|place| u8::try_from(place).ok());
-        Some(Set(stand_ins.0 | place.map_or(Set::EMPTY, Set::just).0))
+        Some(stand_ins.union(place.map_or(Set::EMPTY, Set::just)))
     }
 }
 
@@ -198,7 +198,7 @@ fn pasids_of(
         return own;
     }
     let named = (0..).take(count_pasids).skip(count_queues);
-    Set(own.0 | named.collect::<Set>().0)
+    own.union(named.collect())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::backing::Backing;
 use super::{Inner, VdsaUnit};
 use crate::host::accelerator::ClientHandle;
-use crate::host::client::{MAX_VECTORS, Request, Set};
+use crate::host::client::{Request, Set};
 
 /// How far the end of a guest has come with its accelerator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,15 +66,10 @@ impl Backing {
                     queues: queues.map(|queue| queue.physical).collect(),
                     // They were aborted.
                     pasids: Set::EMPTY,
-                    vectors: all_vectors(),
+                    vectors: Set::ALL_VECTORS,
                 });
                 Farewell::Reset
             }
         }
     }
-}
-
-fn all_vectors() -> Set {
-    let count = u8::try_from(MAX_VECTORS).unwrap_or(u8::MAX);
-    (0..count).collect()
 }
