@@ -38,7 +38,8 @@ only if every guest finished as it should.
                   limit with --interactive)
   --help          this text
 
-Exit status: 0 all is as it should be, 1 it is not, 2 the command line is wrong.
+Exit status: 0 all is as it should be (nobody judges that with --interactive), 1 it is
+not, 2 the command line is wrong.
 END
 }
 
@@ -205,6 +206,8 @@ boot() {
     done
     wait "$machine" || status=$?
     trap - EXIT
+    [[ $has_panicked == no ]] ||
+        fail "Weir panicked; the lines above say where and why. Please report this"
     case $status in
     0 | 143) ;;
     124) fail "the guests had not ended after $timeout s (--timeout); the console is in $OUTPUT/console.log" ;;
