@@ -78,7 +78,7 @@ fn budgets_are_met_and_counts_repeat() {
 
 /// 15 guests with queues, PASIDs and interrupt handles of their own, beside the bench.
 #[test]
-fn four_hundred_interrupts_cost_no_more_than_eight() {
+fn four_hundred_interrupts_cost_no_more_than_twelve() {
     const GUESTS: usize = 15;
     let options = &["--cpus", "4", "--icount"];
     let config = crowd(GUESTS);

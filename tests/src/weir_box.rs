@@ -350,4 +350,34 @@ impl Outcome {
     pub fn has_line(&self, text: &str) -> bool {
         self.lines.iter().any(|line| line.contains(text))
     }
+
+    /// The books of all guests balance, and nothing that they held is lost but for `lost`,
+    /// names of the report's `held`.
+    ///
+    /// # Panics
+    /// If that is not so.
+    #[track_caller]
+    pub fn assert_nothing_lost(&self, lost: &[&str]) {
+        /// What lists keep of the room that they had at their longest.
+        const ROOM: u64 = 2048;
+        let report = self.report();
+        for guest in report["vms"].as_array().into_iter().flatten() {
+            let balance = guest.pointer("/books/balance");
+            assert_eq!(balance, Some(&Value::Bool(true)), "{guest:#}");
+        }
+        let held = |when| report.pointer(when).and_then(Value::as_object);
+        let (Some(before), Some(after)) = (held("/held/before"), held("/held/after")) else {
+            panic!("the report does not say what was held: {report:#}");
+        };
+        assert!(!before.is_empty(), "{report:#}");
+        for (name, value) in before {
+            let then = after.get(name).and_then(Value::as_u64);
+            let is_right = match (name.as_str(), value.as_u64(), then) {
+                ("heap_bytes", Some(before), Some(then)) => then <= before + ROOM,
+                (name, Some(before), Some(then)) => before == then || lost.contains(&name),
+                _ => false,
+            };
+            assert!(is_right, "{name}: before {before:#?}, after {after:#?}");
+        }
+    }
 }

@@ -10,9 +10,7 @@ use std::collections::BTreeSet;
 use system_tests::weir_box::Outcome;
 
 use crate::config::Config;
-use crate::judge::{
-    assert_nothing_lost, assert_own_interrupts, assert_own_work, assert_undisturbed,
-};
+use crate::judge::{assert_own_interrupts, assert_own_work, assert_undisturbed};
 use crate::scene::{Scene, assert_passed, has_ended};
 
 /// What an attack is to meet, by the table of the design.
@@ -192,7 +190,7 @@ fn attack(name: &str, gate: Gate) {
     assert_undisturbed(&outcome, "victim");
     assert_own_interrupts(&scene, &outcome, "victim");
     assert_own_work(&scene, &outcome, &[("victim", 0), ("adversary", 1)]);
-    assert_nothing_lost(&outcome, &[]);
+    outcome.assert_nothing_lost(&[]);
     assert_gate(name, gate, &outcome);
 }
 
@@ -262,7 +260,7 @@ fn hardware_alone_keeps_an_unchecked_adversary_from_a_victim() {
         let outcome = scene.run();
         assert_undisturbed(&outcome, "victim");
         assert_own_interrupts(&scene, &outcome, "victim");
-        assert_nothing_lost(&outcome, &[]);
+        outcome.assert_nothing_lost(&[]);
         assert_passed(&outcome, "adversary");
         let adversary = outcome.guest("adversary");
         assert_eq!(adversary["exits_submission"], 0, "{name}: {adversary:#}");
@@ -297,7 +295,7 @@ fn an_adversary_beside_a_direct_queue() {
     assert_eq!(victim["iommu_faults"], 0, "{victim:#}");
     assert_passed(&outcome, "victim");
     assert_passed(&outcome, "adversary");
-    assert_nothing_lost(&outcome, &[]);
+    outcome.assert_nothing_lost(&[]);
 }
 
 /// Attacks that end the guest: nobody else notices.
@@ -308,7 +306,7 @@ fn a_guest_that_ends_badly_ends_alone() {
         let scene = Scene::new(attack, config(attack, "rounds=50", "checked"));
         let outcome = scene.run();
         assert_undisturbed(&outcome, "victim");
-        assert_nothing_lost(&outcome, &[]);
+        outcome.assert_nothing_lost(&[]);
         assert!(
             has_ended(&outcome, "adversary", how),
             "{:#?}",

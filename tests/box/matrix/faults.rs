@@ -4,7 +4,7 @@
 use system_tests::weir_box::Outcome;
 
 use crate::config::Config;
-use crate::judge::{assert_nothing_lost, assert_undisturbed};
+use crate::judge::assert_undisturbed;
 use crate::scene::{Scene, assert_passed};
 
 /// What is to become of the guests of the device.
@@ -205,7 +205,7 @@ fn fault(fault: Fault) {
     let dsas = &outcome.report()["box"]["dsa"];
     assert_eq!(dsas[0]["halts"], fault.halts, "{fault:?}: {dsas:#}");
     assert_eq!(dsas[1]["halts"], 0, "{fault:?}: {dsas:#}");
-    assert_nothing_lost(&outcome, fault.lost);
+    outcome.assert_nothing_lost(fault.lost);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn revoked_handles_are_refused_by_the_device() {
         let guest = outcome.guest(guest);
         assert_eq!(guest["result"], "failed", "{guest:#}");
     }
-    assert_nothing_lost(&outcome, &[]);
+    outcome.assert_nothing_lost(&[]);
 }
 
 /// After a halt that Weir can mend, a guest that is started again works as ever.
@@ -255,5 +255,5 @@ fn a_device_that_was_reset_serves_guests_again() {
     });
     assert_passed(&outcome, "hit");
     assert_eq!(outcome.guest("hit")["restarts"], 1);
-    assert_nothing_lost(&outcome, &[]);
+    outcome.assert_nothing_lost(&[]);
 }

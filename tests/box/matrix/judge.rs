@@ -114,25 +114,3 @@ pub(crate) fn assert_own_work(scene: &Scene<'_>, outcome: &Outcome, own_queues: 
         );
     }
 }
-
-/// The books of all guests balance, and nothing that they held is lost but for `lost`.
-///
-/// # Panics
-/// If that is not so.
-#[track_caller]
-pub(crate) fn assert_nothing_lost(outcome: &Outcome, lost: &[&str]) {
-    /// What lists keep of the room that they had at their longest.
-    const ROOM: u64 = 2048;
-    let report = outcome.report();
-    for guest in report["vms"].as_array().unwrap() {
-        assert_eq!(guest["books"]["balance"], true, "{guest:#}");
-    }
-    let (before, after) = (&report["held"]["before"], &report["held"]["after"]);
-    for (name, value) in before.as_object().unwrap() {
-        let is_right = match name.as_str() {
-            "heap_bytes" => number(&after[name]) <= number(value) + ROOM,
-            name => after[name] == *value || lost.contains(&name),
-        };
-        assert!(is_right, "{name}: before {before:#}, after {after:#}");
-    }
-}

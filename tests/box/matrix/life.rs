@@ -7,7 +7,7 @@ use serde_json::Value;
 use system_tests::weir_box::Weir;
 
 use crate::config::Config;
-use crate::judge::{assert_nothing_lost, assert_own_work, assert_undisturbed};
+use crate::judge::{assert_own_work, assert_undisturbed};
 use crate::scene::{Scene, assert_passed, input_crc};
 
 /// How often a guest is started anew.
@@ -16,7 +16,7 @@ const TIMES: u64 = 100;
 /// A guest that triple-faults and is started again by Weir, as often as Weir does that: when all
 /// is over nothing is taken that was free before.
 #[test]
-#[ignore = "a thousand guests, half a minute; run by .ci/deep matrix"]
+#[ignore = "a hundred guests and more, half a minute; run by .ci/deep matrix"]
 fn a_guest_that_resets_itself_loses_nothing() {
     let config = Config::new()
         .guest(
@@ -32,7 +32,7 @@ fn a_guest_that_resets_itself_loses_nothing() {
     assert_undisturbed(&outcome, "victim");
     let count = outcome.guest("crash")["restarts"].as_u64();
     assert!(count >= Some(TIMES), "only {count:?} times");
-    assert_nothing_lost(&outcome, &[]);
+    outcome.assert_nothing_lost(&[]);
 }
 
 /// Stops the guest `work`, and says what is held without it.
@@ -110,7 +110,7 @@ fn destroyed(name: &str, times: u64) {
     for words in ["demo: FAILED", "demo: STUCK"] {
         assert!(!outcome.has_line(words), "{:#?}", outcome.lines);
     }
-    assert_nothing_lost(&outcome, &[]);
+    outcome.assert_nothing_lost(&[]);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn nobody_starves_beside_an_endless_loop() {
     }
     // It was let run all the time, and nothing else ended it.
     assert_eq!(outcome.guest("loop")["result"], "stopped");
-    assert_nothing_lost(&outcome, &[]);
+    outcome.assert_nothing_lost(&[]);
 }
 
 /// Three guests with four virtual processors on one.
@@ -192,5 +192,5 @@ fn one_processor_is_enough() {
     }
     assert_passed(&outcome, "adversary");
     assert_own_work(&scene, &outcome, &[("a", 0), ("b", 1), ("adversary", 2)]);
-    assert_nothing_lost(&outcome, &[]);
+    outcome.assert_nothing_lost(&[]);
 }

@@ -3,7 +3,7 @@
 use system_tests::weir_box::Outcome;
 
 use crate::config::Config;
-use crate::judge::{assert_nothing_lost, assert_own_work, assert_undisturbed};
+use crate::judge::{assert_own_work, assert_undisturbed};
 use crate::scene::{Scene, assert_passed};
 
 /// Three guests with queues of three DSAs, each at work on another.
@@ -49,7 +49,7 @@ fn three_pass(name: &str, dsas: &[&str], options: &[&str]) -> Outcome {
     for guest in ["a", "b", "c"] {
         assert_undisturbed(&outcome, guest);
     }
-    assert_nothing_lost(&outcome, &[]);
+    outcome.assert_nothing_lost(&[]);
     outcome
 }
 
@@ -95,7 +95,7 @@ fn an_adversary_with_first_stage_tables() {
     let faults = outcome.guest("adversary")["iommu_faults"].as_u64();
     assert!(faults > Some(0), "{:#?}", outcome.lines);
     assert_own_work(&scene, &outcome, &[("victim", 0), ("adversary", 1)]);
-    assert_nothing_lost(&outcome, &[]);
+    outcome.assert_nothing_lost(&[]);
 }
 
 /// Without ENQCMD in the processor: what guests see as shared queues are dedicated ones.
@@ -130,7 +130,7 @@ fn shared_queues_without_enqcmd() {
     assert_passed(&outcome, "adversary");
     let own = [("stands-in", 0), ("dedicated", 1), ("adversary", 2)];
     assert_own_work(&scene, &outcome, &own);
-    assert_nothing_lost(&outcome, &[]);
+    outcome.assert_nothing_lost(&[]);
 }
 
 /// With time by the instruction, a run is the same to the byte.
@@ -159,6 +159,9 @@ fn counted_runs_repeat() {
         scene.options = &["--icount"];
         scene.may_violate = true;
         let outcome = scene.run();
+        assert_undisturbed(&outcome, "a");
+        assert_passed(&outcome, "adversary");
+        outcome.assert_nothing_lost(&[]);
         (outcome.report().clone(), outcome.lines)
     };
     let (first, second) = (run("counted"), run("counted"));

@@ -1,12 +1,10 @@
 //! A device that hangs while guests of it are stopped.
 
 use std::error::Error;
-use std::time::Instant;
 
 use system_tests::qmp::DSA0;
-use system_tests::weir_box::{Ending, Setup};
+use system_tests::weir_box::Setup;
 
-use crate::LIMIT;
 use crate::operator::{assert_has, operate};
 
 /// Two guests on one DSA, and one on another.
@@ -63,12 +61,8 @@ fn guests_are_stopped_although_their_device_hangs() -> Result<(), Box<dyn Error>
         ..Setup::new("hang", TWO_DSAS)
     })?;
     let it = &mut operator;
-    for guest in ["demo-a", "demo-b", "other"] {
-        let begun = format!("[{guest}] demo: 9 bytes copied and verified");
-        if !it.weir.has_line(&begun) {
-            it.until(&begun)?;
-        }
-    }
+    let guests = ["demo-a", "demo-b", "other"];
+    it.until_each_says(&guests, "demo: 9 bytes copied and verified")?;
     let mut control = it.weir.machine().control()?;
     control.set(DSA0, "control", &"hang-command".into())?;
     it.type_in("stop demo-a\r")?;
@@ -110,31 +104,18 @@ fn guests_are_stopped_although_their_device_hangs() -> Result<(), Box<dyn Error>
         "control",
         &"hang-command".into(),
     )?;
-    it.type_in("quit\r")?;
-    it.until("[warn] dsa: dsa1 at=00:05.0 does not do what it is told, or is gone: ")?;
-    let outcome = operator.weir.finish(Instant::now() + LIMIT)?;
-    assert_eq!(outcome.ending, Ending::Off(Some(0)), "{:#?}", outcome.lines);
-    for guest in ["demo-a", "demo-b", "other"] {
+    // Nothing can mask the slots of a device that does nothing.
+    let outcome = operator.quit(&["ims_slots"])?;
+    assert!(
+        outcome.has_line("[warn] dsa: dsa1 at=00:05.0 does not do what it is told, or is gone: ")
+    );
+    for guest in guests {
         let guest = outcome.guest(guest);
         assert_eq!(guest["result"], "stopped", "{guest:#}");
         assert_eq!(
             guest["reported"]["failed"],
             serde_json::Value::Null,
             "{guest:#}"
-        );
-        assert_eq!(guest["books"]["balance"], true, "{guest:#}");
-    }
-    let held = &outcome.report()["held"];
-    for what in [
-        "remapping_entries",
-        "vectors",
-        "pasids",
-        "domains",
-        "free_pages",
-    ] {
-        assert_eq!(
-            held["before"][what], held["after"][what],
-            "{what}: {held:#}"
         );
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Instant;
 
-use system_tests::weir_box::{Images, Setup, Weir};
+use system_tests::weir_box::{Ending, Images, Outcome, Setup, Weir};
 
 use crate::LIMIT;
 
@@ -23,6 +23,15 @@ impl Operator {
 
     pub(crate) fn until(&mut self, text: &str) -> Result<String, Box<dyn Error>> {
         Ok(self.weir.until(text, self.deadline)?)
+    }
+
+    /// Waits until each of these guests has said `text`.
+    pub(crate) fn until_each_says(
+        &mut self,
+        guests: &[&str],
+        text: &str,
+    ) -> Result<(), Box<dyn Error>> {
+        Ok(self.weir.until_each_says(guests, text, self.deadline)?)
     }
 
     /// Types a line, and returns what it is answered with: without what guests print and Weir
@@ -60,6 +69,15 @@ impl Operator {
             }
         }
         Ok(())
+    }
+
+    /// Ends the machine: it goes off, and nothing that guests held is lost but for `lost`.
+    pub(crate) fn quit(mut self, lost: &[&str]) -> Result<Outcome, Box<dyn Error>> {
+        self.type_in("quit\r")?;
+        let outcome = self.weir.finish(Instant::now() + LIMIT)?;
+        assert_eq!(outcome.ending, Ending::Off(Some(0)), "{:#?}", outcome.lines);
+        outcome.assert_nothing_lost(lost);
+        Ok(outcome)
     }
 }
 
