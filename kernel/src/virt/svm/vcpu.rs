@@ -191,13 +191,6 @@ impl SvmVcpu {
         }
     }
 
-    /// An NMI that was not delivered after all keeps no other one away.
-    #[cold]
-    fn unmask_nmi(&mut self) {
-        self.nmi_mask = NmiMask::Open;
-        self.vmcb_mut().control.intercept_1.set_iret(false);
-    }
-
     /// No other one until the guest has returned from this.
     #[cold]
     fn mask_nmi(&mut self) {
@@ -409,20 +402,16 @@ impl Vcpu for SvmVcpu {
 
     #[inline]
     fn inject(&mut self, event: Event) -> Option<Event> {
-        let displaced = self.event.replace(raw_event(event));
-        let displaced = displaced.and_then(|event| match event.kind() {
-            EventKind::INTERRUPT => Some(Event::Interrupt(event.vector())),
-            EventKind::NMI => {
-                self.unmask_nmi();
-                Some(Event::Nmi)
-            }
-            // The instruction that raised it will raise it again.
-            _ => None,
-        });
         if event == Event::Nmi {
             self.mask_nmi();
         }
-        displaced
+        let displaced = self.event.replace(raw_event(event));
+        displaced.and_then(|event| match event.kind() {
+            EventKind::INTERRUPT => Some(Event::Interrupt(event.vector())),
+            EventKind::NMI => Some(Event::Nmi),
+            // The instruction that raised it will raise it again.
+            _ => None,
+        })
     }
 
     fn skip(&mut self, exit: Exit) -> bool {
