@@ -7,8 +7,8 @@
 //! | [`life`] | guests that end and begin again, and more of them than processors |
 //! | [`shapes`] | several DSAs of several kinds, other tables, other processors |
 //!
-//! [`judge`] says what holds of all of them. A few that stand for the others run with
-//! `cargo test`. All of them take some ten minutes:
+//! [`judge`] says what holds of all of them. All but the longest run with `cargo test`.
+//! All of them take some six minutes:
 //!
 //! ```text
 //! .ci/deep matrix

@@ -213,7 +213,6 @@ fn every_attack_meets_its_gate_beside_a_victim() {
 
 /// The table above has all attacks that there are.
 #[test]
-#[ignore = "a box; run by .ci/deep matrix"]
 fn every_attack_is_in_the_table() {
     let mut scene = Scene::new("attack-names", config("of-no-name", "rounds=1", "checked"));
     scene.may_violate = true;
@@ -231,7 +230,6 @@ fn every_attack_is_in_the_table() {
 /// With a queue of its own that nobody checks, the adversary meets the gates that are hardware:
 /// the queue's PASID, the slot's PASID and the IOMMU's tables.
 #[test]
-#[ignore = "a box for each of seven attacks; run by .ci/deep matrix"]
 fn hardware_alone_keeps_an_unchecked_adversary_from_a_victim() {
     const HANDLE: u64 = 0x19;
     for (name, status, has_faults) in [
@@ -285,7 +283,6 @@ fn hardware_alone_keeps_an_unchecked_adversary_from_a_victim() {
 
 /// All attacks one after the other, beside a victim that submits without Weir.
 #[test]
-#[ignore = "a box; run by .ci/deep matrix"]
 fn an_adversary_beside_a_direct_queue() {
     let mut scene = Scene::new("direct", config("all", "rounds=400", "direct"));
     scene.may_violate = true;
@@ -300,7 +297,6 @@ fn an_adversary_beside_a_direct_queue() {
 
 /// Attacks that end the guest: nobody else notices.
 #[test]
-#[ignore = "two boxes; run by .ci/deep matrix"]
 fn a_guest_that_ends_badly_ends_alone() {
     for (attack, how) in [("triple-fault", "triple fault"), ("reset", "reset itself")] {
         let scene = Scene::new(attack, config(attack, "rounds=50", "checked"));

@@ -228,7 +228,6 @@ fn every_fault_stays_with_the_guests_of_its_device() {
 /// Handles that were taken back: guests that look at it get new ones, and these do not, so their
 /// descriptors fail until then. Weir's own batches too.
 #[test]
-#[ignore = "a box; run by .ci/deep matrix"]
 fn revoked_handles_are_refused_by_the_device() {
     let outcome = run("revoke", "revoke-handles", &["handle-commands=on", ""]);
     for guest in GUESTS {
@@ -240,7 +239,6 @@ fn revoked_handles_are_refused_by_the_device() {
 
 /// After a halt that Weir can mend, a guest that is started again works as ever.
 #[test]
-#[ignore = "a box; run by .ci/deep matrix"]
 fn a_device_that_was_reset_serves_guests_again() {
     let mut scene = Scene::new("fault-again", config());
     scene.dsas = &["", ""];

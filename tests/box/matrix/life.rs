@@ -127,14 +127,13 @@ fn a_guest_destroyed_a_hundred_times_leaves_nothing_behind() {
 /// Eight guests on two processors with a stated slice, one of which never gives its own up: all
 /// others get on equally.
 #[test]
-#[ignore = "a box; run by .ci/deep matrix"]
 fn nobody_starves_beside_an_endless_loop() {
     let queues: Vec<String> = (0..8).map(|number| format!("dsa0/wq0.{number}")).collect();
     let queues: Vec<&str> = queues.iter().map(String::as_str).collect();
     let names: Vec<String> = (0..7).map(|number| format!("g{number}")).collect();
     let mut config = Config::new().slice_ms(5);
     for (name, wq) in names.iter().zip(&queues) {
-        config = config.guest(name, "demo", "rounds=60", "", &[wq]);
+        config = config.guest(name, "demo", "rounds=400", "", &[wq]);
     }
     let config = config
         .guest("loop", "adversary", "attack=endless-loop", "", &queues[7..])
@@ -167,7 +166,6 @@ fn nobody_starves_beside_an_endless_loop() {
 
 /// Three guests with four virtual processors on one.
 #[test]
-#[ignore = "a box; run by .ci/deep matrix"]
 fn one_processor_is_enough() {
     let demo = |config: Config, name, wq| {
         config.guest(name, "demo", "", "pasids = [1]", &[wq, "dsa0/wq0.3"])

@@ -65,7 +65,6 @@ fn three_devices_of_three_kinds() {
 }
 
 #[test]
-#[ignore = "a box; run by .ci/deep matrix"]
 fn three_devices_with_first_stage_tables() {
     let outcome = three_pass("three-first-stage", &["", "", ""], &["--first-stage"]);
     assert_eq!(outcome.report()["box"]["iommu"]["tables"], "first-stage");
@@ -73,7 +72,6 @@ fn three_devices_with_first_stage_tables() {
 
 /// The adversary against first-stage tables, where it is other entries that keep it in.
 #[test]
-#[ignore = "a box; run by .ci/deep matrix"]
 fn an_adversary_with_first_stage_tables() {
     let config = Config::new()
         .guest("victim", "demo", "rounds=400", "", &["dsa0/wq0.0"])
@@ -100,7 +98,6 @@ fn an_adversary_with_first_stage_tables() {
 
 /// Without ENQCMD in the processor: what guests see as shared queues are dedicated ones.
 #[test]
-#[ignore = "a box; run by .ci/deep matrix"]
 fn shared_queues_without_enqcmd() {
     let shared = ";mode = \"shared\"";
     let config = Config::new()
@@ -135,7 +132,7 @@ fn shared_queues_without_enqcmd() {
 
 /// With time by the instruction, a run is the same to the byte.
 #[test]
-#[ignore = "two boxes; run by .ci/deep matrix"]
+#[ignore = "two boxes that count instructions, two minutes; run by .ci/deep matrix"]
 fn counted_runs_repeat() {
     let run = |name| {
         let config = Config::new()
