@@ -150,7 +150,9 @@ impl Stage {
                 return Answer::Completed(record);
             }
             if let Some(error) = self.device.take_error() {
-                return Answer::Error(error);
+                // Some errors are in the record too, which may have come just now.
+                let record = self.wait_for_record(Duration::ZERO);
+                return record.map_or(Answer::Error(error), Answer::Completed);
             }
         }
         Answer::Silence
