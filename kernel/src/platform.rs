@@ -15,6 +15,7 @@ pub mod cpuid;
 pub mod hypercall;
 pub mod io_apic;
 pub mod kvm_clock;
+pub mod kvm_eoi;
 pub mod local_apic;
 pub mod memory_map;
 pub mod msrs;

@@ -13,6 +13,7 @@ pub mod build;
 pub mod counters;
 mod exits;
 pub mod guest;
+mod held;
 pub mod hypervisor;
 pub mod milestones;
 pub mod results;

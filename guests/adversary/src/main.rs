@@ -83,6 +83,7 @@ const ATTACKS: &[Attack] = &[
     ("configuration", registers::configuration),
     ("msr", processor::msrs),
     ("interrupt-flood", processor::interrupt_flood),
+    ("interrupt-ends", processor::interrupt_ends),
     ("virtualization", processor::virtualization),
     ("port", processor::ports),
     ("physical", processor::memory),

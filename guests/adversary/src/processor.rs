@@ -3,9 +3,10 @@
 
 use alloc::format;
 use alloc::string::String;
+use core::time::Duration;
 
 use guest_rt::probe::{self, Foreign, Virtualization, Width};
-use guest_rt::{hypercall, interrupts, second};
+use guest_rt::{Exception, hypercall, interrupt_ends, interrupts, second};
 
 use crate::places::outside;
 use crate::seen::Seen;
@@ -51,6 +52,11 @@ const EFER_SVME: u64 = 1 << 12;
 /// All registers of an x2APIC, and its interrupt command.
 const X2APIC: core::ops::Range<u32> = 0x800..0x840;
 const INTERRUPT_COMMAND: u32 = 0x830;
+/// Its register to interrupt oneself.
+const SELF_IPI: u32 = 0x83f;
+/// The vector of interrupts that end by a word, and how long one may take.
+const ENDED_VECTOR: u8 = 0xd4;
+const LIMIT: Duration = Duration::from_secs(1);
 /// Bits of IA32_PASID that do not exist.
 const ODD_PASIDS: [u64; 4] = [1 << 20, 1 << 30, 1 << 32, u64::MAX];
 
@@ -59,7 +65,7 @@ const ODD_PASIDS: [u64; 4] = [1 << 20, 1 << 30, 1 << 32, u64::MAX];
 pub(crate) fn msrs(_: &mut Stage) -> Verdict {
     let mut seen = Seen::default();
     let mut answered = 0;
-    let mut note = |result: Result<(), guest_rt::Exception>| match result {
+    let mut note = |result: Result<(), Exception>| match result {
         Ok(()) => answered += 1,
         Err(exception) => seen.raised(exception),
     };
@@ -121,6 +127,71 @@ pub(crate) fn interrupt_flood(stage: &mut Stage) -> Verdict {
     Verdict {
         is_contained: seen.exceptions() == 0,
         saw: format!("{count} sent; {seen}"),
+    }
+}
+
+/// Ends of interrupts by a word of memory: words where there is none, and offers that are not
+/// taken, that the guest made itself, or that it forgets. Contained if bad
+/// words are refused, and each interrupt comes, once.
+pub(crate) fn interrupt_ends(stage: &mut Stage) -> Verdict {
+    if !stage.guest.platform.is_weir() {
+        return Verdict {
+            is_contained: true,
+            saw: String::from("not tried: there is no hypervisor"),
+        };
+    }
+    let reserved = [2, 3, 0x1002, u64::MAX];
+    let outside = outside(stage);
+    let bad = reserved.into_iter().chain(outside.iter().map(|at| at | 1));
+    let taken = bad
+        .filter(|&value| probe::write_msr(interrupt_ends::REGISTER, value).is_ok())
+        .count();
+
+    let mut lost = 0;
+    let mut send = |words: &dyn Fn()| {
+        let before = interrupts::count(ENDED_VECTOR);
+        words();
+        let is_sent = probe::write_msr(SELF_IPI, ENDED_VECTOR.into()).is_ok();
+        let is_there = || interrupts::count(ENDED_VECTOR) == before.wrapping_add(1);
+        lost += u32::from(!is_sent || !interrupts::run_until(LIMIT, is_there));
+    };
+    let begun = interrupt_ends::begin();
+    let (first, mut offers) = (interrupt_ends::count(), 0);
+    for round in 0..stage.effort {
+        interrupt_ends::take_offers(round % 4 != 3);
+        send(&|| match round % 3 {
+            0 => {}
+            // An offer that nobody made, with an exit before it and behind it: one that
+            // stays would keep the last interrupt, or the next, in service.
+            1 => {
+                let _ = probe::read_msr(interrupt_ends::REGISTER);
+                interrupt_ends::set_word(u32::MAX);
+                let _ = probe::read_msr(interrupt_ends::REGISTER);
+                interrupt_ends::set_word(u32::MAX - 1);
+            }
+            // The register written again, and what it offered forgotten.
+            _ => {
+                let _ = interrupt_ends::finish();
+                let _ = interrupt_ends::begin();
+            }
+        });
+        offers += u32::from(interrupt_ends::word() & 1 != 0);
+    }
+    let finished = interrupt_ends::finish();
+    interrupt_ends::take_offers(false);
+    // Nothing may be in service any longer, or this would not come.
+    send(&|| {});
+    let by_word = interrupt_ends::count().wrapping_sub(first);
+    // Three of four take what they are offered; other interrupts may come between.
+    let is_used = u64::from(by_word) > stage.effort / 2;
+    let is_well: Result<(), Exception> = begun.and(finished);
+    Verdict {
+        is_contained: taken == 0 && lost == 0 && is_well.is_ok() && is_used,
+        saw: format!(
+            "{taken} of {} bad words taken; {by_word} ended by the word, {offers} offers left, \
+             {lost} lost",
+            reserved.len() + outside.len()
+        ),
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`platform`] | all that differs between Weir's virtual machine and the bare lab box |
 //! | [`hypercall`] | results for Weir, and the end |
 //! | [`interrupts`], [`clock`] | counting interrupts, and waiting for them, though not for ever |
+//! | [`interrupt_ends`] | ending interrupts without an exit |
 //! | [`memory`] | buffers that the DSA reads and writes |
 //! | [`dsa`] | the driver of a DSA as a guest sees it |
 //! | [`probe`] | instructions that may fault, and what they did |
@@ -46,6 +47,8 @@ mod entry;
 mod heap;
 #[cfg(any(target_os = "none", doc))]
 pub mod hypercall;
+#[cfg(any(target_os = "none", doc))]
+pub mod interrupt_ends;
 #[cfg(any(target_os = "none", doc))]
 pub mod interrupts;
 #[cfg(any(target_os = "none", doc))]

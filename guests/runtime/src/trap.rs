@@ -18,7 +18,7 @@ use x86_64::structures::DescriptorTablePointer;
 
 use crate::console::{self, println};
 use crate::hypercall::{self, FAILED_BY_EXCEPTION};
-use crate::{apic, interrupts};
+use crate::{interrupt_ends, interrupts};
 
 /// The first vector that is not reserved for exceptions.
 const FIRST_INTERRUPT: u64 = 32;
@@ -242,7 +242,7 @@ extern "sysv64" fn dispatch(frame: &mut Frame) {
             TIMER_VECTOR => interrupts::timer_fired(),
             _ => interrupts::arrived(vector),
         }
-        apic::end_of_interrupt();
+        interrupt_ends::end();
         return;
     }
     match resume_of(frame.rip) {

@@ -11,7 +11,7 @@ use core::arch::x86_64::CpuidResult;
 
 mod extended_state;
 
-use super::{hypercall, kvm_clock};
+use super::{hypercall, kvm_clock, kvm_eoi};
 use crate::virt::extended_state::INITIAL_XCR0;
 
 /// The highest leaf that guests see.
@@ -183,7 +183,8 @@ pub fn answer(
         KVM_SIGNATURE_LEAF => signature(KVM_FEATURES_LEAF, *KVM_SIGNATURE),
         KVM_FEATURES_LEAF => {
             let power = extended(host, guest, POWER_LEAF).edx;
-            registers(kvm_clock::features(power & POWER_EDX != 0), 0, 0, 0)
+            let clock = kvm_clock::features(power & POWER_EDX != 0);
+            registers(clock | kvm_eoi::FEATURE, 0, 0, 0)
         }
         hypercall::INTERFACE_LEAF => {
             let khz = u32::try_from(guest.tsc_hz / 1000).unwrap_or(u32::MAX);

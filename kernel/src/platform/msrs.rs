@@ -9,7 +9,7 @@
 
 use hwspec::pci::Pasid;
 
-use super::{BadAccess, kvm_clock};
+use super::{BadAccess, kvm_clock, kvm_eoi};
 
 const TSC: u32 = 0x10;
 const PLATFORM_ID: u32 = 0x17;
@@ -76,6 +76,8 @@ pub struct Msrs {
     /// Those of KVM's clock, as they were written. What writing them does is not done here.
     wall_clock: u64,
     system_time: u64,
+    /// See [`kvm_eoi`]. Likewise.
+    end_of_interrupt: u64,
 }
 
 impl Default for Msrs {
@@ -92,13 +94,15 @@ impl Msrs {
             mtrr_def_type: MTRR_ENABLE | MTRR_WRITE_BACK,
             wall_clock: 0,
             system_time: 0,
+            end_of_interrupt: 0,
         }
     }
 
     /// As INIT leaves them.
     pub fn reset(&mut self) {
-        // IA32_PASID is cleared; what memory is like is not.
+        // IA32_PASID is cleared; what memory is like is not. Nor is the clock.
         self.pasid = 0;
+        self.end_of_interrupt = 0;
     }
 
     /// The PASID of ENQCMD, if IA32_PASID is valid.
@@ -128,6 +132,7 @@ impl Msrs {
             PASID => self.pasid,
             kvm_clock::WALL_CLOCK => self.wall_clock,
             kvm_clock::SYSTEM_TIME => self.system_time,
+            kvm_eoi::END_OF_INTERRUPT => self.end_of_interrupt,
             HWCR => HWCR_TSC_FREQ_SEL,
             VM_CR => VM_CR_DISABLED,
             DE_CFG => DE_CFG_LFENCE,
@@ -158,6 +163,10 @@ impl Msrs {
             MTRR_DEF_TYPE if is_valid_def_type(value) => self.mtrr_def_type = value,
             kvm_clock::WALL_CLOCK => self.wall_clock = value,
             kvm_clock::SYSTEM_TIME => self.system_time = value,
+            kvm_eoi::END_OF_INTERRUPT => {
+                kvm_eoi::word_address(value)?;
+                self.end_of_interrupt = value;
+            }
             // Written in hope, and without effect on any of the values above.
             BIOS_SIGN_ID | MISC_ENABLE | HWCR | NB_CFG | INT_PENDING_MESSAGE | LS_CFG | DC_CFG
             | DE_CFG => {}

@@ -102,6 +102,19 @@ fn what_is_not_there_is_refused() {
 }
 
 #[test]
+fn ends_of_interrupts_by_a_word_are_off_after_init() {
+    const REGISTER: u32 = 0x4b56_4d04;
+    let mut msrs = Msrs::new();
+    assert_eq!(msrs.read(REGISTER, 0), Ok(0));
+    assert_eq!(msrs.write(REGISTER, 0x1235), Ok(()));
+    // Bit 1 is reserved.
+    assert_eq!(msrs.write(REGISTER, 0x5677), Err(BadAccess));
+    assert_eq!(msrs.read(REGISTER, 0), Ok(0x1235));
+    msrs.reset();
+    assert_eq!(msrs.read(REGISTER, 0), Ok(0));
+}
+
+#[test]
 fn the_registers_of_the_clock_keep_what_was_written() {
     let mut msrs = Msrs::new();
     for (register, value) in [(0x4b56_4d00, 0x1234_5000), (0x4b56_4d01, 0x1234_5041)] {

@@ -7,7 +7,7 @@
 
 use alloc::vec::Vec;
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use x86_64::PhysAddr;
 
@@ -325,6 +325,15 @@ impl GuestMemory {
             word.compare_exchange(expected, new, Ordering::Relaxed, Ordering::Relaxed)
         });
         matches!(changed, Some(Ok(_)))
+    }
+
+    /// The byte at `address`. The guest and its devices may change it at any time.
+    #[inline]
+    pub fn byte(&self, address: GuestPhysAddr) -> Option<&AtomicU8> {
+        let pointer = self.pointer(address, 1)?;
+        // SAFETY: the byte is in a chunk, lives as long as `self`, and is only accessed
+        // atomically while the reference is there.
+        Some(unsafe { AtomicU8::from_ptr(pointer) })
     }
 
     #[inline]

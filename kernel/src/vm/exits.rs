@@ -21,9 +21,10 @@ use crate::virt::walk::PageFault;
 
 use super::counters::Reason;
 use super::guest::{Ending, Guest};
+use super::held::Held;
 use super::schedule::Turn;
 use super::shared::VcpuDoor;
-use super::virtual_cpu::{Activity, Held};
+use super::virtual_cpu::Activity;
 
 /// A virtual processor that is loaded, but for the part that is.
 pub(super) struct Context<'c, B: Backend> {
@@ -56,6 +57,7 @@ impl<B: Backend> Context<'_, B> {
                 exit => self.handle(vcpu, exit, turn),
             };
             if next == Next::Leave {
+                self.settle_end();
                 return;
             }
         }
@@ -64,7 +66,7 @@ impl<B: Backend> Context<'_, B> {
     /// Hands the guest the interrupt that is next, or asks to be told when it can be.
     #[inline]
     fn deliver(&mut self, vcpu: &mut B::Vcpu) {
-        if !self.held.is_empty() && self.deliver_held(vcpu) {
+        if !self.held.is_nothing() && self.deliver_held(vcpu) {
             return;
         }
         let priority = vcpu.task_priority();
@@ -82,6 +84,9 @@ impl<B: Backend> Context<'_, B> {
         // Nothing that is pending may come before this one has ended: it was the highest.
         // What another processor adds now makes this one leave the guest again.
         vcpu.inject(Event::Interrupt(vector));
+        if !self.held.is_nothing() {
+            self.offer_end();
+        }
     }
 
     /// The guest lowers its task priority without being left: it is to be left when it
@@ -99,18 +104,19 @@ impl<B: Backend> Context<'_, B> {
     /// What had to wait comes before anything new. False if nothing of it can be delivered
     /// but what is new can: an NMI behind another one is looked at again at the next exit,
     /// which is the end of the turn at the latest.
-    #[cold]
+    #[inline(never)]
     fn deliver_held(&mut self, vcpu: &mut B::Vcpu) -> bool {
-        if self.held.nmi && vcpu.can_take_nmi() {
-            self.held.nmi = false;
+        self.settle_end();
+        if self.held.has_nmi() && vcpu.can_take_nmi() {
+            self.held.release_nmi();
             self.displace(vcpu, Event::Nmi);
             return true;
         }
-        let Some(vector) = self.held.interrupt else {
+        let Some(vector) = self.held.interrupt() else {
             return false;
         };
         if vcpu.can_take_interrupt() {
-            self.held.interrupt = None;
+            self.held.release_interrupt();
             vcpu.inject(Event::Interrupt(vector));
         } else {
             vcpu.request_interrupt_window();
@@ -118,11 +124,42 @@ impl<B: Backend> Context<'_, B> {
         true
     }
 
+    /// An interrupt is delivered. Its end may pass unseen where none waits for it, here or
+    /// in the I/O APIC; one that is requested from now on makes the guest be left.
+    #[inline(never)]
+    fn offer_end(&mut self) {
+        if let Some(word) = self.held.word()
+            && self.door.pending.is_empty()
+            && !self.guest.awaits_end()
+            && let Some(byte) = self.guest.space.memory.byte(word)
+        {
+            self.held.offer_end(byte);
+        }
+    }
+
+    /// Whoever asks the APIC what is in service does this first: the guest may have ended
+    /// the interrupt that it was offered to end without an exit.
+    #[inline]
+    pub(super) fn settle_end(&mut self) {
+        if self.held.is_end_offered() {
+            self.take_back_end();
+        }
+    }
+
+    #[inline(never)]
+    fn take_back_end(&mut self) {
+        let byte = self.held.word();
+        let byte = byte.and_then(|word| self.guest.space.memory.byte(word));
+        if byte.is_some_and(|byte| self.held.take_back_end(byte)) {
+            self.apic.end_of_interrupt();
+        }
+    }
+
     /// Delivers `event` now; an interrupt that it takes the place of comes later.
     fn displace(&mut self, vcpu: &mut B::Vcpu, event: Event) {
         match vcpu.inject(event) {
-            Some(Event::Interrupt(vector)) => self.held.interrupt = Some(vector),
-            Some(Event::Nmi) => self.held.nmi = true,
+            Some(Event::Interrupt(vector)) => self.held.hold_interrupt(vector),
+            Some(Event::Nmi) => self.held.hold_nmi(),
             Some(Event::Exception(_)) | None => {}
         }
     }
@@ -231,13 +268,14 @@ impl<B: Backend> Context<'_, B> {
 
     fn halt(&mut self, vcpu: &mut B::Vcpu) -> Next {
         self.door.exits.add(Reason::Halt);
+        self.settle_end();
         vcpu.skip(Exit::Halt);
         let priority = vcpu.task_priority();
         let next = self.apic.highest(&self.door.pending, priority);
         // With interrupts off only an NMI wakes it, or the trap of a single step.
-        let has_nmi = self.held.nmi && vcpu.can_take_nmi();
+        let has_nmi = self.held.has_nmi() && vcpu.can_take_nmi();
         let can_take = vcpu.can_take_interrupt();
-        let has_interrupt = can_take && (next.is_some() || self.held.interrupt.is_some());
+        let has_interrupt = can_take && (next.is_some() || self.held.interrupt().is_some());
         if vcpu.has_event() || has_nmi || has_interrupt {
             return Next::Enter;
         }

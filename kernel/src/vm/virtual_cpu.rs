@@ -10,6 +10,7 @@ use crate::virt::backend::{Backend, Entry, Loaded, Vcpu};
 
 use super::exits::Context;
 use super::guest::Guest;
+use super::held::Held;
 use super::schedule::Turn;
 use super::shared::VcpuDoor;
 use super::start;
@@ -44,23 +45,6 @@ pub struct VirtualCpu<B: Backend> {
     vcpu: B::Vcpu,
 }
 
-/// What was to be delivered and had to wait.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    /// An interrupt that the APIC has in service already, and that had to give way to
-    /// an exception.
-    pub(super) interrupt: Option<u8>,
-    /// A non-maskable interrupt.
-    pub(super) nmi: bool,
-}
-
-impl Held {
-    pub(super) fn is_empty(&self) -> bool {
-        // Both are looked at, which is less to do than to look whether both have to be.
-        !(self.interrupt.is_some() | self.nmi)
-    }
-}
-
 impl<B: Backend> VirtualCpu<B> {
     /// Virtual processor `index` of `guest`: the first begins as `entry` says, the
     /// others wait to be started.
@@ -73,7 +57,7 @@ impl<B: Backend> VirtualCpu<B> {
             apic: LocalApic::new(index, guest.count_vcpus),
             msrs: Msrs::new(),
             activity: first_activity(index),
-            held: Held::default(),
+            held: Held::nothing(),
             vcpu: B::new_vcpu(Arc::clone(&guest.space), index, entry)?,
             guest: Arc::clone(guest),
             index,
@@ -86,7 +70,7 @@ impl<B: Backend> VirtualCpu<B> {
         self.vcpu.reset(entry);
         self.apic.reset(&self.door.pending);
         self.msrs.reset();
-        self.held = Held::default();
+        self.held = Held::nothing();
     }
 
     /// The registers of the guest, for the loader of its image.
@@ -115,8 +99,8 @@ impl<B: Backend> VirtualCpu<B> {
         let is_next =
             |held: Option<u8>| held.is_some() || self.apic.highest(pending, priority).is_some();
         // Halted with interrupts off, only an NMI wakes it.
-        let has_nmi = self.held.nmi && self.vcpu.can_take_nmi();
-        has_nmi || self.vcpu.can_take_interrupt() && is_next(self.held.interrupt)
+        let has_nmi = self.held.has_nmi() && self.vcpu.can_take_nmi();
+        has_nmi || self.vcpu.can_take_interrupt() && is_next(self.held.interrupt())
     }
 
     /// When its timer is to fire, in ticks of the time-stamp counter.
@@ -185,7 +169,9 @@ impl<B: Backend> VirtualCpu<B> {
             self.vcpu.reset(&Entry::Real { page });
             self.activity = Activity::Running;
         }
-        self.held.nmi |= signals.nmi;
+        if signals.nmi {
+            self.held.hold_nmi();
+        }
     }
 }
 

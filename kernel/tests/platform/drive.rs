@@ -9,7 +9,7 @@ use kernel::platform::local_apic::{ApicEffect, Ipi, LocalApic, Pending, message}
 use kernel::platform::msrs::Msrs;
 use kernel::platform::pci_bus::{Function, PciBus};
 use kernel::platform::serial_port::{Input, Output, OutputReader, PORTS, SerialPort};
-use kernel::platform::{kvm_clock, power};
+use kernel::platform::{kvm_clock, kvm_eoi, power};
 use kernel::virt::address::GuestPhysAddr;
 use kernel::virt::registers::Width;
 
@@ -198,10 +198,11 @@ impl Platform {
             }
             13 => {
                 let (register, value) = (word(bytes)?, take(bytes, 8)?);
-                // Mostly IA32_PASID and those of the clock.
+                // Mostly IA32_PASID and those of KVM's interface.
                 let register = match register & 3 {
                     0 => 0xd93,
                     1 => kvm_clock::SYSTEM_TIME,
+                    2 => kvm_eoi::END_OF_INTERRUPT,
                     _ => register,
                 };
                 let _ = self.msrs.write(register, value);

@@ -6,6 +6,7 @@ use hwspec::x86::apic;
 
 use crate::arch::{clock, pasid};
 use crate::platform::cpuid::{self, GuestCpu};
+use crate::platform::kvm_eoi::{self, WORD_BYTES};
 use crate::platform::local_apic::{ApicEffect, LocalApic};
 use crate::platform::power::PowerRequest;
 use crate::trace::{self, Kind};
@@ -72,6 +73,7 @@ impl<B: Backend> Context<'_, B> {
 
     pub(super) fn read_msr(&mut self, vcpu: &mut B::Vcpu) {
         self.door.exits.add(Reason::Msr);
+        self.settle_end();
         let register = number(vcpu);
         let now = clock::now();
         let value = if LocalApic::keeps(register) {
@@ -92,6 +94,7 @@ impl<B: Backend> Context<'_, B> {
     }
 
     pub(super) fn write_msr(&mut self, vcpu: &mut Loaded<'_, B::Vcpu>, turn: &Turn<'_>) -> Next {
+        self.settle_end();
         let register = number(&**vcpu);
         let value = pair(&**vcpu);
         if register == apic::EOI && value == 0 {
@@ -110,12 +113,7 @@ impl<B: Backend> Context<'_, B> {
         } else {
             match vcpu.write_msr(register, value) {
                 Some(is_taken) => is_taken,
-                None => {
-                    let is_taken = self.msrs.write(register, value).is_ok();
-                    self.guest.write_clock(register, value);
-                    pasid::set_valid(self.msrs.pasid().is_some());
-                    is_taken
-                }
+                None => self.write_other_msr(register, value),
             }
         };
         if is_taken {
@@ -127,6 +125,28 @@ impl<B: Backend> Context<'_, B> {
         match self.door.has_requests() {
             true => Next::Leave,
             false => Next::Enter,
+        }
+    }
+
+    fn write_other_msr(&mut self, register: u32, value: u64) -> bool {
+        if register == kvm_eoi::END_OF_INTERRUPT {
+            return self.set_end_of_interrupt(value);
+        }
+        let is_taken = self.msrs.write(register, value).is_ok();
+        self.guest.write_clock(register, value);
+        pasid::set_valid(self.msrs.pasid().is_some());
+        is_taken
+    }
+
+    /// Sets by which word the guest ends interrupts. It must be RAM.
+    fn set_end_of_interrupt(&mut self, value: u64) -> bool {
+        let memory = &self.guest.space.memory;
+        match kvm_eoi::word_address(value) {
+            Ok(word) if word.is_none_or(|at| memory.check(at, WORD_BYTES).is_ok()) => {
+                self.held.end_by(word);
+                self.msrs.write(kvm_eoi::END_OF_INTERRUPT, value).is_ok()
+            }
+            _ => false,
         }
     }
 
