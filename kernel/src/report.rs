@@ -11,6 +11,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::AddAssign;
 
 use serde::Serialize;
 
@@ -222,6 +223,8 @@ pub struct VmReport {
     pub exits: Counts,
     /// Refused descriptors, by rule.
     pub refused: Counts,
+    /// What it did that led nowhere.
+    pub strays: Strays,
     /// The CRC-32C of the input as the guest got it from the accelerator.
     pub crc32c: Option<u32>,
     /// How often it was started again.
@@ -236,6 +239,27 @@ pub struct VmReport {
     pub reported: GuestReport,
     /// What became of what it submitted.
     pub books: Books,
+}
+
+/// What a guest did that led nowhere, and was answered as hardware answers where nothing
+/// is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Strays {
+    /// Accesses to addresses and I/O ports where nothing is.
+    pub accesses: u64,
+    /// RDMSR and WRMSR of registers that are not there, or with values that they do not
+    /// take.
+    pub msrs: u64,
+    /// Instructions at devices that are not emulated.
+    pub instructions: u64,
+}
+
+impl AddAssign for Strays {
+    fn add_assign(&mut self, other: Self) {
+        self.accesses += other.accesses;
+        self.msrs += other.msrs;
+        self.instructions += other.instructions;
+    }
 }
 
 /// What a guest said about itself, by hypercalls; nothing where it did not.

@@ -76,6 +76,53 @@ fn budgets_are_met_and_counts_repeat() {
     assert_eq!(run_bench("bench-again"), bench);
 }
 
+/// The bench beside a Linux that copies by its own virtual DSA all the while, on one processor:
+/// the box counts the instructions of all processors by one counter. A turn of Linux in the middle
+/// of a measurement is in the measurement, so it is the median that counts, as everywhere.
+#[test]
+fn budgets_are_met_beside_linux() {
+    const LINUX: &str = r#"
+        [[guest]]
+        name = "linux"
+        kernel = "vmlinuz"
+        initrd = "initrd"
+        cmdline = "console=ttyS0 quiet panic=1 weir.test=dmatest weir.copies=1000000 weir.limit=3000"
+        memory = "256M"
+        [[guest.queue]]
+        wq = "dsa0/wq0.3"
+        [[wq]]
+        name = "dsa0/wq0.3"
+    "#;
+    const COPIES: &str = "] weir: enable ok";
+    const HAS_COPIED: &str = "] weir: dmatest ";
+    let one_cpu = CONFIG.replacen("cpus = 2\n", "", 1);
+    let one_cpu = one_cpu.replacen("second=on", "", 1);
+    let config = format!("{one_cpu}{LINUX}");
+    let setup = Setup {
+        options: &["--cpus", "1", "--icount"],
+        words: "interactive=on",
+        ..Setup::new("bench-linux", &config)
+    };
+    let deadline = Instant::now() + 2 * LIMIT;
+    let images = Images::build(env!("CARGO_TARGET_TMPDIR"));
+    let mut weir = Weir::start(images, &setup).unwrap();
+    weir.until("guest=bench ended: passed", deadline).unwrap();
+    weir.until(COPIES, deadline).unwrap();
+    weir.machine().send_line("start bench").unwrap();
+    weir.until("guest=bench ended: passed", deadline).unwrap();
+    assert!(!weir.has_line(HAS_COPIED), "{:#?}", weir.lines());
+    weir.machine().send_line("quit").unwrap();
+    let outcome = weir.finish(deadline).unwrap();
+    let linux = outcome.guest("linux");
+    assert!(linux["submitted"].as_u64() > Some(200), "{linux:#}");
+    let bench = &outcome.report()["bench"];
+    println!("beside Linux: {bench:#}");
+    for (name, budget) in BUDGETS {
+        let value = figure(bench, name);
+        assert!(value <= budget, "{name} = {value}, budget {budget}");
+    }
+}
+
 /// 15 guests with queues, PASIDs and interrupt handles of their own, beside the bench.
 #[test]
 fn four_hundred_interrupts_cost_no_more_than_twelve() {

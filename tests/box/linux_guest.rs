@@ -17,7 +17,7 @@ use system_tests::linux::{COMPLAINTS, Step};
 use system_tests::weir_box::{Ending, Images, Outcome, Setup, Weir};
 
 /// Copies of up to one page that each Linux of the matrix makes.
-const COPIES: u64 = 20_000;
+const COPIES: u64 = 30_000;
 /// How often an interrupt's handle is moved meanwhile, at least.
 const MOVES: u64 = 100;
 /// And at the most.
@@ -25,7 +25,7 @@ const MOVES_MAX: u64 = 2_000;
 /// The time from one move to the next. A submission waits in Linux while handles are asked for
 /// again, once: if they are revoked a second time before it goes on, it fails there ("submit
 /// error"), which was seen at a move every 60 ms on a busy machine.
-const MOVE_INTERVAL: Duration = Duration::from_millis(200);
+const MOVE_INTERVAL: Duration = Duration::from_millis(150);
 /// Status of a completion: what the descriptor asked for was done. [DSA, 5.4]
 const SUCCESS: u64 = 1;
 /// Invalid interrupt handle.
@@ -519,13 +519,13 @@ fn work_while_handles_move(name: &str, guests: &[Guest], queues: &str) {
 }
 
 #[test]
-#[ignore = "20,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
+#[ignore = "30,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
 fn two_linux_guests_work_side_by_side_while_handles_move() {
     side_by_side("linux-guests", "", [1, 2]);
 }
 
 #[test]
-#[ignore = "20,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
+#[ignore = "30,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
 fn policies_and_processors_are_independent() {
     side_by_side("linux-guests-2", "", [2, 1]);
 }
@@ -538,7 +538,7 @@ fn the_newest_linux_works_side_by_side() {
 
 /// Both have a dedicated queue, as Linux wants it, and share a physical one.
 #[test]
-#[ignore = "20,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
+#[ignore = "30,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
 fn dedicated_queues_are_slices_of_a_shared_one() {
     let guests = [
         Guest::new("linux-a", Way::Slice, 0, 1, COPIES),

@@ -270,6 +270,7 @@ fn fill(report: &mut VmReport, sum: &Summary) {
     report.refused = refused
         .map(|&(rule, count)| (rule.title(), count))
         .collect();
+    report.strays = sum.strays;
     report.crc32c = told(Key::Crc32c).and_then(|crc| u32::try_from(crc).ok());
     report.reported = GuestReport {
         submitted: told(Key::Submitted),

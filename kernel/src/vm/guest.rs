@@ -17,6 +17,7 @@ use crate::platform::memory_map::{CONSOLE_PIN, SERIAL_PORT};
 use crate::platform::pci_bus::{PciBus, read_absent};
 use crate::platform::power::{self, PowerRequest};
 use crate::platform::serial_port::{Input, Output, PORTS, SerialPort};
+use crate::report::Strays;
 use crate::virt::address::GuestPhysAddr;
 use crate::virt::backend::Backend;
 use crate::virt::registers::Width;
@@ -104,13 +105,26 @@ impl fmt::Display for Ending {
     }
 }
 
-/// What a guest did that led nowhere.
+/// Counts what a guest does that leads nowhere: see [`Strays`].
 #[derive(Debug, Default)]
-pub struct GuestCounters {
-    /// Accesses to addresses and ports where nothing is.
-    pub strays: Counter,
-    /// Instructions at devices that are not emulated.
-    pub unknown_instructions: Counter,
+pub struct StrayCounters {
+    /// Accesses.
+    pub accesses: Counter,
+    /// RDMSR and WRMSR.
+    pub msrs: Counter,
+    /// Instructions.
+    pub instructions: Counter,
+}
+
+impl StrayCounters {
+    /// How often until now.
+    pub fn get(&self) -> Strays {
+        Strays {
+            accesses: self.accesses.get(),
+            msrs: self.msrs.get(),
+            instructions: self.instructions.get(),
+        }
+    }
 }
 
 /// A guest.
@@ -137,7 +151,7 @@ pub struct Guest<B: Backend> {
     /// What it measured.
     pub measurements: Measurements,
     /// What it did that led nowhere.
-    pub counters: GuestCounters,
+    pub strays: StrayCounters,
     /// How many virtual processors it has.
     pub count_vcpus: usize,
     /// Its clock, as KVM's interface has it.
@@ -186,7 +200,7 @@ impl<B: Backend> Guest<B> {
             results: Results::default(),
             milestones: Milestones::default(),
             measurements: Measurements::default(),
-            counters: GuestCounters::default(),
+            strays: StrayCounters::default(),
             count_vcpus: count_vcpus.min(MAX_VCPUS),
             ending: Mutex::new(None),
             has_ended: AtomicBool::new(false),
@@ -318,7 +332,7 @@ impl<B: Backend> Guest<B> {
                 if let Some(value) = power::read(port).filter(|_| width == Width::Byte) {
                     return value.into();
                 }
-                self.counters.strays.add_shared();
+                self.strays.accesses.add_shared();
                 read_absent(width)
             }
         }
@@ -342,7 +356,7 @@ impl<B: Backend> Guest<B> {
             _ => {
                 let request = power::write(port, byte).filter(|_| width == Width::Byte);
                 if request.is_none() && power::read(port).is_none() {
-                    self.counters.strays.add_shared();
+                    self.strays.accesses.add_shared();
                 }
                 request
             }
@@ -418,7 +432,7 @@ impl<B: Backend> Guest<B> {
             _ => Ok(()),
         };
         if result.is_err() {
-            self.counters.strays.add_shared();
+            self.strays.accesses.add_shared();
         }
     }
 }

@@ -8,6 +8,7 @@ use vdsa::{Refusal, Rule};
 
 use crate::platform::hypercall;
 use crate::platform::serial_port::LastLines;
+use crate::report::Strays;
 use crate::virt::backend::Backend;
 
 use super::bench::Measured;
@@ -51,8 +52,8 @@ pub struct Summary {
     pub last_lines: LastLines,
     /// What it measured.
     pub measured: Option<Measured>,
-    /// Accesses to where nothing is.
-    pub strays: u64,
+    /// What it did that led nowhere.
+    pub strays: Strays,
     /// Its host PASIDs.
     pub pasids: Vec<Pasid>,
     /// Memory that it took beyond its RAM, in bytes.
@@ -84,7 +85,7 @@ impl Summary {
             panic: None,
             last_lines: LastLines::none(),
             measured: None,
-            strays: 0,
+            strays: Strays::default(),
             pasids: Vec::with_capacity(Self::PASIDS),
             overhead_bytes: 0,
         }
@@ -166,7 +167,7 @@ impl Summary {
                 false => LastLines::none(),
             },
             measured: guest.measurements.read(),
-            strays: guest.counters.strays.get(),
+            strays: guest.strays.get(),
             pasids,
             overhead_bytes,
         }

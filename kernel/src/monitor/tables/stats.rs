@@ -9,6 +9,7 @@ use crate::arch::{percpu, trap};
 use crate::host::routes::VECTORS;
 use crate::mm::{PAGE_SIZE, frames, heap_use};
 use crate::monitor::text::{Bytes, Cell, Line, Nanoseconds};
+use crate::report::Strays;
 use crate::virt::backend::Backend;
 use crate::vm::counters::Reason;
 use crate::vm::hypervisor::Record;
@@ -20,7 +21,12 @@ const SIDE_BY_SIDE: usize = 6;
 /// How many counters of its virtual DSAs a guest has here.
 const COUNTERS: usize = vdsa::Counters::NAMES.len();
 const EXITS: usize = Reason::ALL.len();
-const OTHERS: [&str; 2] = ["completion interrupts", "accesses to nowhere"];
+const OTHERS: [&str; 4] = [
+    "completion interrupts",
+    "accesses to nowhere",
+    "MSRs that are not there",
+    "unknown instructions",
+];
 const ROWS: usize = EXITS + COUNTERS + OTHERS.len();
 
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +60,7 @@ struct Column {
     exits: [u64; EXITS],
     submissions: Cell<vdsa::Counters>,
     interrupts: u64,
-    strays: u64,
+    strays: Strays,
 }
 
 impl Column {
@@ -67,7 +73,7 @@ impl Column {
                     None => Cell::Busy,
                 },
                 interrupts: guest.doors().map(|door| door.completions.get()).sum(),
-                strays: guest.counters.strays.get(),
+                strays: guest.strays.get(),
             },
             (None, Some(last)) => Self {
                 exits: last.exits,
@@ -79,7 +85,7 @@ impl Column {
                 exits: [0; EXITS],
                 submissions: Cell::Nothing,
                 interrupts: 0,
-                strays: 0,
+                strays: Strays::default(),
             },
         }
     }
@@ -90,7 +96,9 @@ impl Column {
         }
         match row - EXITS {
             0 => Cell::Shows(self.interrupts),
-            1 => Cell::Shows(self.strays),
+            1 => Cell::Shows(self.strays.accesses),
+            2 => Cell::Shows(self.strays.msrs),
+            3 => Cell::Shows(self.strays.instructions),
             row => match self.submissions {
                 Cell::Shows(counters) => {
                     let values = counters.values();
@@ -256,7 +264,11 @@ mod tests {
             exits: [0; EXITS],
             submissions: Cell::Shows(submissions),
             interrupts: 3,
-            strays: 4,
+            strays: Strays {
+                accesses: 4,
+                msrs: 8,
+                instructions: 6,
+            },
         };
         column.exits[Reason::Halt as usize] = 7;
         let rows: std::vec::Vec<_> = (0..ROWS)
@@ -269,6 +281,8 @@ mod tests {
                 "exits: halt                    7",
                 "completion interrupts          3",
                 "accesses to nowhere            4",
+                "MSRs that are not there        8",
+                "unknown instructions           6",
                 "vDSA: submitted                5",
                 "vDSA: interrupts handed on     9",
             ]

@@ -32,7 +32,7 @@ impl<B: Backend> Context<'_, B> {
             Ok(Some(instruction)) => instruction,
             Ok(None) => {
                 self.door.exits.add(Reason::InvalidOpcode);
-                self.guest.counters.unknown_instructions.add_shared();
+                self.guest.strays.instructions.add_shared();
                 self.raise(vcpu, Exception::INVALID_OPCODE);
                 return Next::Enter;
             }
@@ -165,7 +165,7 @@ impl<B: Backend> Context<'_, B> {
     /// Nothing is at the address: reads give ones, writes are lost.
     fn stray(&mut self) {
         self.door.exits.add(Reason::Nowhere);
-        self.guest.counters.strays.add_shared();
+        self.guest.strays.accesses.add_shared();
     }
 }
 

@@ -152,6 +152,7 @@ impl<B: Backend> Context<'_, B> {
 
     #[cold]
     fn refuse_msr(&mut self, vcpu: &mut B::Vcpu, register: u32) {
+        self.guest.strays.msrs.add_shared();
         trace::record(Kind::NO_MSR, self.guest.number, self.index, register);
         self.raise(vcpu, Exception::GENERAL_PROTECTION);
     }
@@ -190,7 +191,7 @@ impl<B: Backend> Context<'_, B> {
         let exit = Exit::Port(access);
         // String instructions are not emulated: nothing is read, nothing is written.
         if access.is_string {
-            self.guest.counters.strays.add_shared();
+            self.guest.strays.accesses.add_shared();
             vcpu.skip(exit);
             return Next::Enter;
         }
