@@ -17,7 +17,7 @@ use system_tests::linux::{COMPLAINTS, Step};
 use system_tests::weir_box::{Ending, Images, Outcome, Setup, Weir};
 
 /// Copies of up to one page that each Linux of the matrix makes.
-const COPIES: u64 = 30_000;
+const COPIES: u64 = 40_000;
 /// How often an interrupt's handle is moved meanwhile, at least.
 const MOVES: u64 = 100;
 /// And at the most.
@@ -519,13 +519,13 @@ fn work_while_handles_move(name: &str, guests: &[Guest], queues: &str) {
 }
 
 #[test]
-#[ignore = "30,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
+#[ignore = "40,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
 fn two_linux_guests_work_side_by_side_while_handles_move() {
     side_by_side("linux-guests", "", [1, 2]);
 }
 
 #[test]
-#[ignore = "30,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
+#[ignore = "40,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
 fn policies_and_processors_are_independent() {
     side_by_side("linux-guests-2", "", [2, 1]);
 }
@@ -538,7 +538,7 @@ fn the_newest_linux_works_side_by_side() {
 
 /// Both have a dedicated queue, as Linux wants it, and share a physical one.
 #[test]
-#[ignore = "30,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
+#[ignore = "40,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
 fn dedicated_queues_are_slices_of_a_shared_one() {
     let guests = [
         Guest::new("linux-a", Way::Slice, 0, 1, COPIES),
