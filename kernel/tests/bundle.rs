@@ -112,6 +112,57 @@ fn named_files_are_found_and_read_back() {
     assert_eq!(packed(&folder, &arguments), archive);
 }
 
+/// A configuration with every option that is needed, without `missing`.
+fn kernel_config(missing: &[&str]) -> String {
+    let options = [
+        "X86_64=y",
+        "X86_X2APIC=y",
+        "KVM_GUEST=y",
+        "ACPI=y",
+        "PCI_MMCONFIG=y",
+        "SERIAL_8250_CONSOLE=y",
+        "INTEL_IDXD=m",
+    ];
+    let lines = options.map(|option| {
+        let (name, _) = option.split_once('=').unwrap();
+        match missing.contains(&name) {
+            true => format!("# CONFIG_{name} is not set\n"),
+            false => format!("CONFIG_{option}\n"),
+        }
+    });
+    format!("CONFIG_X86_X2APIC_OTHER=y\n{}", lines.concat())
+}
+
+#[test]
+fn a_kernel_without_what_guests_need_is_refused() {
+    const CONFIG: &str = "[[guest]]\nname = \"linux\"\nkernel = \"vmlinuz\"\nmemory = \"64M\"\n";
+    let arguments = ["-o", "out.cpio", "config.toml", "vmlinuz=k/vmlinuz-6.1"];
+    for (name, missing, error) in [
+        ("bundle-kernel", &[][..], ""),
+        (
+            "bundle-lacking",
+            &["X86_X2APIC", "INTEL_IDXD"][..],
+            "bundle: k/vmlinuz-6.1 is no kernel for a guest: k/config-6.1 lacks X86_X2APIC, \
+             INTEL_IDXD; build it with these, or take a distribution's kernel\n",
+        ),
+    ] {
+        let config = kernel_config(missing);
+        let files = [
+            ("config.toml", CONFIG.as_bytes()),
+            ("k/vmlinuz-6.1", b"bzImage"),
+            ("k/config-6.1", config.as_bytes()),
+            // That of another one.
+            ("k/config", b""),
+        ];
+        let folder = folder(name, &files);
+        if missing.is_empty() {
+            packed(&folder, &arguments);
+        } else {
+            assert_eq!(refusal(&folder, &arguments), error);
+        }
+    }
+}
+
 #[test]
 fn a_missing_file_is_named() {
     let folder = folder("bundle-missing", &[("config.toml", CONFIG.as_bytes())]);

@@ -212,6 +212,8 @@ fn assert_linux_worked(outcome: &Outcome, guest: &Guest) -> Vec<Step> {
 
     let report = outcome.guest(guest.name);
     assert_eq!(report["result"], "off", "{report:#}");
+    assert_eq!(report["panicked"], false, "{report:#}");
+    assert!(count(report, "shell_us") > count(report, "console_us"));
     assert_eq!(report["books"]["balance"], true, "{report:#}");
     assert_interrupts(report, &steps);
     assert_exits(report, guest, &steps);
@@ -566,7 +568,16 @@ memory = "128M"
         "{:#?}",
         outcome.lines
     );
-    assert_eq!(outcome.guest("linux")["result"], "crashed");
+    let report = outcome.guest("linux");
+    assert_eq!(report["result"], "crashed");
+    assert_eq!(report["panicked"], true, "{report:#}");
+    assert_eq!(report["shell_us"], Value::Null, "{report:#}");
+    let lines = report["last_lines"].as_array().expect("lines");
+    let has_panic = |line: &Value| {
+        let line = line.as_str();
+        line.is_some_and(|line| line.contains("Kernel panic - not syncing"))
+    };
+    assert!(lines.iter().any(has_panic), "{report:#}");
 }
 
 /// Each kind of file that is no kernel is named before anything of it runs.
