@@ -331,6 +331,14 @@ impl Place {
         }
     }
 
+    /// The processor of the virtual processor that takes the completions of `vdsa` for its
+    /// virtual vector `vector`, if they go anywhere at the moment.
+    pub fn processor_of(&self, vdsa: usize, vector: usize) -> Option<usize> {
+        let line = self.vdsas.get(vdsa)?.lines.get(vector)?;
+        let (vcpu, _) = line.route()?;
+        self.vcpus.get(vcpu).map(VcpuDoor::processor)
+    }
+
     /// A batch of Weir's own, of `vdsa`, has ended. The first virtual processor looks
     /// after it.
     #[inline]
@@ -443,6 +451,22 @@ mod tests {
             door.open(1);
             assert!(!door.has_requests(), "{delivery:?}");
             assert!(door.pending.is_empty());
+        }
+    }
+
+    #[test]
+    fn completions_come_to_the_processor_of_who_takes_them() {
+        let place = Place::new();
+        place.open(2);
+        place.vcpus[0].open(4);
+        place.vcpus[1].open(7);
+        assert_eq!(place.processor_of(1, 3), None, "not connected");
+        place.vdsas[1].lines[3].connect(Some((1, 0x51)));
+        assert_eq!(place.processor_of(1, 3), Some(7));
+        place.vdsas[1].lines[3].connect(Some((0, 0x51)));
+        assert_eq!(place.processor_of(1, 3), Some(4));
+        for (vdsa, vector) in [(0, 3), (1, 2), (MAX_VDSAS, 3), (1, MAX_VECTORS)] {
+            assert_eq!(place.processor_of(vdsa, vector), None, "{vdsa}, {vector}");
         }
     }
 

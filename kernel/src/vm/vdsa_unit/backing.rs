@@ -16,6 +16,7 @@ use crate::host::accelerator::{Accelerator, ClientHandle};
 use crate::host::client::Set;
 use crate::host::slices::{Accepted, Slice};
 use crate::mm::{Frames, QueuePortal};
+use crate::vm::shared::Place;
 
 /// The client's vectors for batches of Weir's own begin here; below are the virtual
 /// vectors, under their own numbers.
@@ -94,7 +95,8 @@ pub struct Backing {
     pub guest: usize,
     /// The number of this virtual DSA in the guest.
     pub vdsa: usize,
-    /// The processor that its interrupts go to.
+    /// The processor that its interrupts go to which no virtual processor has asked for:
+    /// those of batches, and of vectors that go nowhere yet.
     pub processor: usize,
     /// Descriptors that asked for the guest's attention by software alone.
     pub injected: u64,
@@ -107,6 +109,13 @@ pub struct Backing {
 }
 
 impl Backing {
+    /// The processor for the interrupts of a virtual vector that gets a slot now: that of
+    /// the virtual processor which takes them.
+    pub(super) fn processor_for(&self, place: &Place, vector: usize) -> usize {
+        let processor = place.processor_of(self.vdsa, vector);
+        processor.unwrap_or(self.processor)
+    }
+
     /// Gives the client up. Waits.
     pub fn close(&mut self) {
         if let Some(client) = self.client.take() {

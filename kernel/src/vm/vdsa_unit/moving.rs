@@ -47,7 +47,7 @@ impl VdsaUnit {
         backing.moving = Moving::Replacing(vector);
         client.post(Request::ReplaceVector {
             vector,
-            cpu: backing.processor,
+            cpu: backing.processor_for(self.place, vector.into()),
             aside: RETIRED_VECTOR,
         });
     }

@@ -201,7 +201,7 @@ impl Host for Surroundings<'_> {
             Request::AllocateHandle { vector, pasid } => client::Request::AllocateVector {
                 vector: client_vector(vector),
                 pasid: backing.slot_pasid(vector, pasid),
-                cpu: backing.processor,
+                cpu: backing.processor_for(self.place, vector.into()),
                 target: GuestTarget {
                     vm: u16::try_from(backing.guest).unwrap_or(u16::MAX),
                     device: u8::try_from(backing.vdsa).unwrap_or(u8::MAX),
