@@ -135,30 +135,56 @@ fn kernel_config(missing: &[&str]) -> String {
 
 #[test]
 fn a_kernel_without_what_guests_need_is_refused() {
-    const CONFIG: &str = "[[guest]]\nname = \"linux\"\nkernel = \"vmlinuz\"\nmemory = \"64M\"\n";
+    const GUEST: &str = "[[guest]]\nname = \"linux\"\nkernel = \"vmlinuz\"\nmemory = \"64M\"\n";
+    const QUEUE: &str = "[[guest.queue]]\nwq = \"dsa0/wq0.0\"\n";
+    let all = [
+        "X86_64",
+        "X86_X2APIC",
+        "KVM_GUEST",
+        "ACPI",
+        "PCI_MMCONFIG",
+        "SERIAL_8250_CONSOLE",
+        "INTEL_IDXD",
+    ];
+    let driver = ["INTEL_IDXD"];
+    let lacking = |missing: &str| {
+        format!(
+            "bundle: k/vmlinuz-6.1 is no kernel for a guest: k/config-6.1 lacks {missing}; \
+             build it with these, or take a distribution's kernel\n"
+        )
+    };
     let arguments = ["-o", "out.cpio", "config.toml", "vmlinuz=k/vmlinuz-6.1"];
-    for (name, missing, error) in [
-        ("bundle-kernel", &[][..], ""),
+    for (name, queue, config, error) in [
+        ("kernel-good", QUEUE, kernel_config(&[]), None),
         (
-            "bundle-lacking",
-            &["X86_X2APIC", "INTEL_IDXD"][..],
-            "bundle: k/vmlinuz-6.1 is no kernel for a guest: k/config-6.1 lacks X86_X2APIC, \
-             INTEL_IDXD; build it with these, or take a distribution's kernel\n",
+            "kernel-bad",
+            QUEUE,
+            kernel_config(&all),
+            Some(all.join(", ")),
         ),
+        (
+            "kernel-no-driver",
+            QUEUE,
+            kernel_config(&driver),
+            Some(driver.concat()),
+        ),
+        // It has no use for it.
+        ("kernel-no-queue", "", kernel_config(&driver), None),
+        // No kernel's.
+        ("kernel-other", QUEUE, "[core]\n".to_owned(), None),
     ] {
-        let config = kernel_config(missing);
+        let toml = format!("{GUEST}{queue}");
         let files = [
-            ("config.toml", CONFIG.as_bytes()),
+            ("config.toml", toml.as_bytes()),
             ("k/vmlinuz-6.1", b"bzImage"),
             ("k/config-6.1", config.as_bytes()),
             // That of another one.
-            ("k/config", b""),
+            ("k/config", b"CONFIG_ACPI=y\n"),
         ];
-        let folder = folder(name, &files);
-        if missing.is_empty() {
-            packed(&folder, &arguments);
-        } else {
-            assert_eq!(refusal(&folder, &arguments), error);
+        let folder = folder(&format!("bundle-{name}"), &files);
+        match error {
+            None => assert!(!packed(&folder, &arguments).is_empty()),
+            Some(missing) => assert_eq!(refusal(&folder, &arguments), lacking(&missing)),
         }
     }
 }

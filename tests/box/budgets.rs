@@ -93,7 +93,7 @@ fn budgets_are_met_beside_linux() {
         [[wq]]
         name = "dsa0/wq0.3"
     "#;
-    const COPIES: &str = "] weir: enable ok";
+    const COPIES: &str = "dmatest: Started 2 threads";
     const HAS_COPIED: &str = "] weir: dmatest ";
     let one_cpu = CONFIG.replacen("cpus = 2\n", "", 1);
     let one_cpu = one_cpu.replacen("second=on", "", 1);

@@ -3,7 +3,7 @@
 //! The word belongs to the boot processor. While it is used, no other may take interrupts.
 //! [Linux, Documentation/virt/kvm/x86/msr.rst, MSR_KVM_EOI_EN]
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use crate::{Exception, apic, probe};
 
@@ -14,8 +14,7 @@ const ENABLED: u64 = 1 << 0;
 const OFFERED: u32 = 1 << 0;
 
 static WORD: AtomicU32 = AtomicU32::new(0);
-/// Whether offers are taken.
-static IS_TAKING: AtomicBool = AtomicBool::new(false);
+static HOW: AtomicU8 = AtomicU8::new(How::ByWriting as u8);
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Asks for offers.
@@ -34,9 +33,22 @@ pub fn finish() -> Result<(), Exception> {
     probe::write_msr(REGISTER, 0)
 }
 
-/// Whether offers are taken, or interrupts ended by writing EOI all the same.
-pub fn take_offers(is_taking: bool) {
-    IS_TAKING.store(is_taking, Ordering::Relaxed);
+/// How an interrupt ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// By writing EOI, whatever is offered.
+    ByWriting = 0,
+    /// By the word, where that is offered.
+    ByWord = 1,
+    /// The same, after the word was named again.
+    NamedAgain = 2,
+    /// The same, after it was given up: the offer is gone.
+    GivenUp = 3,
+}
+
+/// How interrupts end from now on.
+pub fn end_them(how: How) {
+    HOW.store(how as u8, Ordering::Relaxed);
 }
 
 /// How many interrupts ended by the word.
@@ -56,8 +68,15 @@ pub fn set_word(value: u32) {
 
 /// Ends the interrupt that is in service.
 pub(crate) fn end() {
-    let is_taken = IS_TAKING.load(Ordering::Relaxed)
-        && WORD.fetch_and(!OFFERED, Ordering::Relaxed) & OFFERED != 0;
+    let how = HOW.load(Ordering::Relaxed);
+    let written = match how {
+        how if how == How::NamedAgain as u8 => begin(),
+        how if how == How::GivenUp as u8 => finish(),
+        _ => Ok(()),
+    };
+    debug_assert!(written.is_ok(), "the register takes what it took before");
+    let is_taken =
+        how != How::ByWriting as u8 && WORD.fetch_and(!OFFERED, Ordering::Relaxed) & OFFERED != 0;
     if is_taken {
         COUNT.fetch_add(1, Ordering::Relaxed);
     } else {

@@ -7,7 +7,7 @@
 
 use alloc::vec::Vec;
 use core::ptr;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::PhysAddr;
 
@@ -327,13 +327,23 @@ impl GuestMemory {
         matches!(changed, Some(Ok(_)))
     }
 
-    /// The byte at `address`. The guest and its devices may change it at any time.
+    /// The byte at `address`.
     #[inline]
-    pub fn byte(&self, address: GuestPhysAddr) -> Option<&AtomicU8> {
+    pub fn read_u8(&self, address: GuestPhysAddr) -> Option<u8> {
         let pointer = self.pointer(address, 1)?;
-        // SAFETY: the byte is in a chunk, lives as long as `self`, and is only accessed
-        // atomically while the reference is there.
-        Some(unsafe { AtomicU8::from_ptr(pointer) })
+        // SAFETY: the byte is in a chunk, and any byte is a number.
+        Some(unsafe { pointer.read_volatile() })
+    }
+
+    /// Sets the byte at `address`. False if there is no RAM.
+    #[inline]
+    pub fn write_u8(&self, address: GuestPhysAddr, value: u8) -> bool {
+        let Some(pointer) = self.pointer(address, 1) else {
+            return false;
+        };
+        // SAFETY: the byte is in a chunk.
+        unsafe { pointer.write_volatile(value) };
+        true
     }
 
     #[inline]

@@ -21,7 +21,7 @@ use crate::virt::walk::PageFault;
 
 use super::counters::Reason;
 use super::guest::{Ending, Guest};
-use super::held::Held;
+use super::held::{Held, NO_OFFER, OFFER};
 use super::schedule::Turn;
 use super::shared::VcpuDoor;
 use super::virtual_cpu::Activity;
@@ -131,9 +131,9 @@ impl<B: Backend> Context<'_, B> {
         if let Some(word) = self.held.word()
             && self.door.pending.is_empty()
             && !self.guest.awaits_end()
-            && let Some(byte) = self.guest.space.memory.byte(word)
+            && self.guest.space.memory.write_u8(word, OFFER)
         {
-            self.held.offer_end(byte);
+            self.held.offer_end();
         }
     }
 
@@ -148,10 +148,16 @@ impl<B: Backend> Context<'_, B> {
 
     #[inline(never)]
     fn take_back_end(&mut self) {
-        let byte = self.held.word();
-        let byte = byte.and_then(|word| self.guest.space.memory.byte(word));
-        if byte.is_some_and(|byte| self.held.take_back_end(byte)) {
+        let memory = &self.guest.space.memory;
+        // It was RAM when the offer was made.
+        let Some(word) = self.held.word() else {
+            return;
+        };
+        let byte = memory.read_u8(word).unwrap_or(OFFER);
+        if self.held.take_back_end(byte) {
             self.apic.end_of_interrupt();
+        } else {
+            memory.write_u8(word, NO_OFFER);
         }
     }
 

@@ -1,8 +1,6 @@
 //! What is held for a virtual processor beside its APIC: events that had to wait, and the
 //! offer to end an interrupt without an exit.
 
-use core::sync::atomic::{AtomicU8, Ordering};
-
 use crate::virt::address::GuestPhysAddr;
 
 /// A non-maskable interrupt waits.
@@ -14,9 +12,10 @@ const HAS_WORD: u8 = 1 << 2;
 /// The word has been set, for an interrupt that was delivered since the last exit.
 const OFFERED: u8 = 1 << 3;
 
-/// Bit 0 of the word is set, or is not.
-const SET: u8 = 1;
-const CLEAR: u8 = 0;
+/// The first byte of the word while an end is offered by it, and while none is. The
+/// guest clears bit 0 alone.
+pub(super) const OFFER: u8 = 1;
+pub(super) const NO_OFFER: u8 = 0;
 
 /// What is held for one virtual processor. It costs one comparison where there is nothing.
 #[derive(Debug)]
@@ -102,27 +101,23 @@ impl Held {
         }
     }
 
-    /// Offers the guest to end the interrupt that is delivered now, the highest in service,
-    /// by the first byte of its word.
-    pub(super) fn offer_end(&mut self, byte: &AtomicU8) {
-        byte.store(SET, Ordering::Relaxed);
+    /// The word was set to [`OFFER`], by which the guest may end the interrupt that is
+    /// delivered now, the highest in service.
+    pub(super) const fn offer_end(&mut self) {
         self.flags |= OFFERED;
     }
 
-    /// Whether that was offered, and not taken back.
+    /// Whether that is so, and was not taken back.
     #[inline]
     pub(super) const fn is_end_offered(&self) -> bool {
         self.has(OFFERED)
     }
 
-    /// Takes the offer back. True if the guest has ended the interrupt by it.
-    pub(super) fn take_back_end(&mut self, byte: &AtomicU8) -> bool {
+    /// Takes the offer back, of which this became. True if the guest has ended the
+    /// interrupt by it; else the word is to be set to [`NO_OFFER`].
+    pub(super) const fn take_back_end(&mut self, byte: u8) -> bool {
         self.flags &= !OFFERED;
-        let has_ended = byte.load(Ordering::Relaxed) & SET == 0;
-        if !has_ended {
-            byte.store(CLEAR, Ordering::Relaxed);
-        }
-        has_ended
+        byte & OFFER == 0
     }
 }
 
@@ -148,27 +143,18 @@ mod tests {
     #[test]
     fn an_end_is_the_guests_if_it_cleared_the_bit() {
         let word = GuestPhysAddr(0x1004);
-        let byte = AtomicU8::new(0xa0);
         let mut held = Held::nothing();
         held.end_by(Some(word));
         assert!(!held.is_nothing() && !held.is_end_offered());
         assert_eq!(held.word(), Some(word));
-
-        held.offer_end(&byte);
-        assert!(held.is_end_offered());
-        assert_eq!(byte.load(Ordering::Relaxed), 1);
-        // Not ended: taken back, so that the guest writes EOI.
-        assert!(!held.take_back_end(&byte));
-        assert!(!held.is_end_offered());
-        assert_eq!(byte.load(Ordering::Relaxed), 0);
-
-        held.offer_end(&byte);
         // The other bits are not looked at.
-        byte.store(0xfe, Ordering::Relaxed);
-        assert!(held.take_back_end(&byte));
-        assert_eq!(byte.load(Ordering::Relaxed), 0xfe);
-
-        held.offer_end(&byte);
+        for (byte, has_ended) in [(1, false), (0, true), (0xff, false), (0xfe, true)] {
+            held.offer_end();
+            assert!(held.is_end_offered());
+            assert_eq!(held.take_back_end(byte), has_ended, "{byte:#x}");
+            assert!(!held.is_end_offered());
+        }
+        held.offer_end();
         held.end_by(None);
         assert!(held.is_nothing());
     }
