@@ -137,6 +137,15 @@ write_soak_config() {
 # Whether the configuration has a guest with a Linux kernel.
 has_linux() { grep -q '^ *kernel *=' "$config"; }
 
+# Whether a kernel or an initial file system that it names is not beside it.
+lacks_linux() {
+    local name
+    while read -r name; do
+        [[ -f $(dirname "$config")/$name ]] || return 0
+    done < <(sed -nE 's/^ *(kernel|initrd) *= *"([^"]+)".*/\2/p' "$config")
+    return 1
+}
+
 prepare() {
     mkdir -p "$OUTPUT"
     rm -f "$OUTPUT"/{report.json,console.log,qemu.log,trace,violations}
@@ -155,8 +164,8 @@ prepare() {
         box+=(--dsa "trace=$OUTPUT/trace;violations=$OUTPUT/violations")
     fi
     local search=()
-    if has_linux; then
-        # The distribution's kernel and an initramfs, where the configuration's folder has none.
+    if lacks_linux; then
+        # The distribution's kernel and an initramfs instead.
         search=(--search "$(dirname "$config")" --search "$("$TOP/emulator/linux/build")")
     fi
     python3 "$TOP/boot/bundle" -o "$OUTPUT/bundle" "$config" "${search[@]}" \

@@ -48,7 +48,7 @@ fn report() -> Report {
         handles_moved: 1,
         handles_asked_again: 2,
         exits_submission: 660,
-        exits_completion: 640,
+        exits_completion: 702,
         exits: Counts::from([("submission", 660), ("interrupt", 702), ("hypercall", 8)]),
         refused: Counts::new(),
         strays: Strays {
@@ -84,7 +84,7 @@ fn report() -> Report {
         code: None,
         reason: Some("triple fault".to_owned()),
         panicked: false,
-        last_lines: Vec::from(["adversary: attack 17".to_owned()]),
+        last_lines: Vec::from(["adversary: attack triple-fault: the end of this guest".to_owned()]),
         cpus: 1,
         console_us: None,
         shell_us: None,
@@ -101,7 +101,7 @@ fn report() -> Report {
         exits: Counts::from([("submission", 3), ("other", 1)]),
         refused: Counts::from([
             ("interrupt handle is not one of this guest", 2),
-            ("privileged", 1),
+            ("privileged descriptor", 1),
         ]),
         strays: Strays::default(),
         crc32c: None,

@@ -52,7 +52,7 @@ rules! {
     /// An operation that the virtual device does not have.
     Operation: UNSUPPORTED_OPERATION,
         "operation not offered", "Operation",
-        "use the operations of the guest's OPCAP; weir.toml says which those are";
+        "use the operations of the guest's OPCAP";
     /// A batch or a drain in a batch.
     Nested: UNSUPPORTED_OPERATION,
         "batch or drain inside a batch", "Operation",
