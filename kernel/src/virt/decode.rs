@@ -129,11 +129,12 @@ pub fn length_of(bits: u32, bytes: &InstructionBytes, opcode: Opcode) -> Option<
 
 /// The processor has looked at the instruction, so all that is left is to find the end of
 /// its prefixes, of which it ignores those that mean nothing to it: REP before WBINVD is
-/// WBNOINVD to others, and before VMMCALL VMGEXIT.
+/// WBNOINVD to others, and before VMMCALL VMGEXIT. None of these takes LOCK: whoever finds
+/// it here finds other bytes than the processor did.
 #[cold]
 fn length_of_prefixed(bits: u32, bytes: &InstructionBytes, opcode: Opcode) -> Option<u64> {
     let is_prefix = |byte: &u8| match byte {
-        0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 => true,
+        0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf2 | 0xf3 => true,
         0x40..=0x4f => bits == 64,
         _ => false,
     };

@@ -332,6 +332,8 @@ fn lengths_include_prefixes_and_are_those_of_the_right_instruction() {
         length_of(64, &[0xf3, 0x0f, 0x01, 0xd9], Opcode::Vmmcall),
         Some(4)
     );
+    // LOCK raises an invalid opcode before anybody stops at the rest.
+    assert_eq!(length_of(64, &[0xf0, 0xf4], Opcode::Hlt), None);
     // Outside of 64-bit mode this is INC EAX.
     assert_eq!(length_of(32, &[0x40, 0x0f, 0xa2], Opcode::Cpuid), None);
     // Fifteen bytes are the most.
