@@ -41,11 +41,12 @@ impl LastLines {
     fn add(&mut self, line: &Line) {
         let at = self.count % KEPT_LINES;
         let (place, length) = (self.lines.get_mut(at), self.lengths.get_mut(at));
-        if let (Some(place), Some(length)) = (place, length) {
-            for (to, from) in place.iter_mut().zip(line.as_bytes()) {
-                *to = *from;
-            }
-            *length = line.as_bytes().len().min(MAX_LINE);
+        let bytes = line.as_bytes();
+        if let (Some(place), Some(length)) = (place, length)
+            && let Some(place) = place.get_mut(..bytes.len())
+        {
+            place.copy_from_slice(bytes);
+            *length = bytes.len();
             self.count += 1;
         }
     }
