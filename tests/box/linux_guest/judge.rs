@@ -122,6 +122,13 @@ fn assert_exits(report: &Value, guest: &Guest, steps: &[Step]) {
             );
         }
     }
+    // One for its interrupt at the most, and a few for vector 0, for words from another processor,
+    // and for completions of others on this one.
+    let interrupts = exits(report, "interrupt");
+    assert!(
+        interrupts * 10 <= copies * 11 + 5_000,
+        "{name}: {interrupts} exits for interrupts, {copies} copies"
+    );
     // All interrupts that Linux took, of whatever kind, end once, and nearly all without an exit:
     // one that finds another behind it, or is left before it ends, has one.
     let taken = sum(steps, "portal") + sum(steps, "misc") + sum(steps, "other");
