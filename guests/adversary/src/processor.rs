@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
 
-use guest_rt::interrupt_ends::How;
+use guest_rt::interrupt_ends::{CONSOLE_ENABLE, How};
 use guest_rt::probe::{self, Foreign, Virtualization, Width};
 use guest_rt::{Exception, hypercall, interrupt_ends, interrupts, second};
 
@@ -58,6 +58,8 @@ const SELF_IPI: u32 = 0x83f;
 /// The vectors of interrupts that end by a word, and how long two may take.
 const ENDED_VECTORS: [u8; 2] = [0x44, 0xd4];
 const LIMIT: Duration = Duration::from_secs(1);
+/// That of an interrupt by level.
+const LEVEL_VECTOR: u8 = 0x45;
 /// For what comes too often.
 const SETTLE: Duration = Duration::from_millis(5);
 /// Bits of IA32_PASID that do not exist.
@@ -180,6 +182,9 @@ pub(crate) fn interrupt_ends(stage: &mut Stage) -> Verdict {
         }
         offers += interrupt_ends::word() & 1;
     }
+    // The I/O APIC waits for the end of each, which is no offer then.
+    let has_levels = level_comes_again();
+    is_well &= has_levels;
     interrupt_ends::end_them(How::ByWriting);
     is_well &= interrupt_ends::finish().is_ok();
     interrupts::settle(SETTLE);
@@ -195,10 +200,44 @@ pub(crate) fn interrupt_ends(stage: &mut Stage) -> Verdict {
         is_contained: taken == 0 && came == sent && offers == 0 && is_well && is_used,
         saw: format!(
             "{taken} of {} bad words taken; {came} of {sent} interrupts came, {by_word} ended by \
-             the word, {offers} offers left",
+             the word, {offers} offers left; a level comes again: \
+             {has_levels}",
             reserved.len() + outside.len()
         ),
     }
+}
+
+/// Whether an interrupt by level comes again after its end: that of the console, which has
+/// nothing to send, at an input of the I/O APIC that takes it so.
+fn level_comes_again() -> bool {
+    /// The I/O APIC's registers, and that of the lower half of an input's entry.
+    const SELECT: u64 = 0xfec0_0000;
+    const WINDOW: u64 = SELECT + 0x10;
+    const CONSOLE_ENTRY: u64 = 0x10 + 2 * 4;
+    const LEVEL: u64 = 1 << 15;
+    const MASKED: u64 = 1 << 16;
+    /// The console asks for an interrupt: the transmitter is empty. OUT2 of its Modem
+    /// Control Register connects that.
+    const TRANSMITTER_EMPTY: u32 = 1 << 1;
+    const MODEM_CONTROL: u16 = 0x3fc;
+    const OUT2: u32 = 1 << 3;
+
+    let (Some(select), Some(window)) = (Foreign::new(SELECT), Foreign::new(WINDOW)) else {
+        return false;
+    };
+    let set_entry = |value: u64| {
+        probe::write(select, Width::Four, CONSOLE_ENTRY).is_ok()
+            && probe::write(window, Width::Four, value).is_ok()
+    };
+    interrupt_ends::end_them(How::ByWordOfConsole);
+    let is_set = set_entry(LEVEL | u64::from(LEVEL_VECTOR))
+        && probe::write_port(MODEM_CONTROL, Width::One, OUT2).is_ok();
+    let comes = || {
+        let before = interrupts::count(LEVEL_VECTOR);
+        let asked = probe::write_port(CONSOLE_ENABLE, Width::One, TRANSMITTER_EMPTY);
+        asked.is_ok() && interrupts::run_until(LIMIT, || interrupts::count(LEVEL_VECTOR) != before)
+    };
+    is_set && (0..3).all(|_| comes()) && set_entry(MASKED)
 }
 
 /// Instructions of a hypervisor. Contained if each raises an exception.

@@ -5,7 +5,8 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-use crate::{Exception, apic, probe};
+use crate::probe::{self, Width};
+use crate::{Exception, apic};
 
 /// MSR_KVM_EOI_EN: the word's address, and bit 0 to use it.
 pub const REGISTER: u32 = 0x4b56_4d04;
@@ -44,7 +45,12 @@ pub enum How {
     NamedAgain = 2,
     /// The same, after it was given up: the offer is gone.
     GivenUp = 3,
+    /// By the word, and then the console asks for no interrupt any more.
+    ByWordOfConsole = 4,
 }
+
+/// The console's Interrupt Enable Register.
+pub const CONSOLE_ENABLE: u16 = 0x3f9;
 
 /// How interrupts end from now on.
 pub fn end_them(how: How) {
@@ -81,5 +87,9 @@ pub(crate) fn end() {
         COUNT.fetch_add(1, Ordering::Relaxed);
     } else {
         apic::end_of_interrupt();
+    }
+    if how == How::ByWordOfConsole as u8 {
+        let written = probe::write_port(CONSOLE_ENABLE, Width::One, 0);
+        debug_assert!(written.is_ok(), "the guest has a console");
     }
 }
