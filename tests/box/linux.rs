@@ -64,7 +64,7 @@ fn linux_uses_the_dsa_behind_an_iommu_with_first_stage_tables() {
 // identity is (`idxd_device_evl_free`, seen in 6.12.95 and 6.12.117), so it gets one with.
 
 #[test]
-#[ignore = "downloads the backports' kernel (300 MB); run by .ci/deep kernels"]
+#[ignore = "downloads a second kernel (300 MB), Debian's own is always tested; run by .ci/deep kernels"]
 fn linux_6_12_uses_the_dsa_without_an_iommu() {
     let boot = Boot {
         kernel: "backports",
@@ -76,7 +76,7 @@ fn linux_6_12_uses_the_dsa_without_an_iommu() {
 }
 
 #[test]
-#[ignore = "downloads the backports' kernel (300 MB); run by .ci/deep kernels"]
+#[ignore = "downloads a second kernel (300 MB), Debian's own is always tested; run by .ci/deep kernels"]
 fn linux_6_12_uses_the_dsa_behind_an_iommu_in_scalable_mode() {
     let boot = Boot {
         kernel: "backports",

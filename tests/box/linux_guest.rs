@@ -112,26 +112,26 @@ fn work_while_handles_move(name: &str, guests: &[Guest], queues: &str) {
 }
 
 #[test]
-#[ignore = "40,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
+#[ignore = "two guests with 40,000 copies each, over a minute; one with 500 is always run, all by .ci/deep linux"]
 fn two_linux_guests_work_side_by_side_while_handles_move() {
     side_by_side("linux-guests", "", [1, 2]);
 }
 
 #[test]
-#[ignore = "40,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
+#[ignore = "two guests with 40,000 copies each, over a minute; one with 500 is always run, all by .ci/deep linux"]
 fn policies_and_processors_are_independent() {
     side_by_side("linux-guests-2", "", [2, 1]);
 }
 
 #[test]
-#[ignore = "downloads the backports' kernel (300 MB); run by .ci/deep linux"]
+#[ignore = "downloads a second kernel (300 MB), Debian's own is always tested; run by .ci/deep linux"]
 fn the_newest_linux_works_side_by_side() {
     side_by_side("linux-guests-backports", "-backports", [1, 2]);
 }
 
 /// Both have a dedicated queue, as Linux wants it, and share a physical one.
 #[test]
-#[ignore = "40,000 copies in each of two guests take some minutes; run by .ci/deep linux"]
+#[ignore = "two guests with 40,000 copies each, over a minute; one with 500 is always run, all by .ci/deep linux"]
 fn dedicated_queues_are_slices_of_a_shared_one() {
     let guests = [
         Guest::new("linux-a", Way::Slice, 0, 1, COPIES),

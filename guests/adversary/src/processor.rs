@@ -3,9 +3,10 @@
 
 use alloc::format;
 use alloc::string::String;
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
-use guest_rt::interrupt_ends::{CONSOLE_ENABLE, How};
+use guest_rt::interrupt_ends::Ends;
 use guest_rt::probe::{self, Foreign, Virtualization, Width};
 use guest_rt::{Exception, hypercall, interrupt_ends, interrupts, second};
 
@@ -158,10 +159,16 @@ pub(crate) fn interrupt_ends(stage: &mut Stage) -> Verdict {
     let (mut offers, mut rounds) = (0, 0_u32);
     for round in 0..stage.effort {
         interrupt_ends::end_them(match round % 4 {
-            0 => How::ByWord,
-            1 => How::NamedAgain,
-            2 => How::GivenUp,
-            _ => How::ByWriting,
+            0 => Ends::BY_WORD,
+            1 => Ends {
+                before: || note(interrupt_ends::begin()),
+                ..Ends::BY_WORD
+            },
+            2 => Ends {
+                before: || note(interrupt_ends::finish()),
+                ..Ends::BY_WORD
+            },
+            _ => Ends::BY_WRITING,
         });
         is_well &= interrupt_ends::begin().is_ok();
         // An offer that nobody made, seen by Weir. Taken by the guest it would leave the
@@ -184,8 +191,8 @@ pub(crate) fn interrupt_ends(stage: &mut Stage) -> Verdict {
     }
     // The I/O APIC waits for the end of each, which is no offer then.
     let has_levels = level_comes_again();
-    is_well &= has_levels;
-    interrupt_ends::end_them(How::ByWriting);
+    is_well &= has_levels && FAILED_IN_HANDLER.load(Ordering::Relaxed) == 0;
+    interrupt_ends::end_them(Ends::BY_WRITING);
     is_well &= interrupt_ends::finish().is_ok();
     interrupts::settle(SETTLE);
     let came: u32 = (count().into_iter().zip(before))
@@ -207,6 +214,15 @@ pub(crate) fn interrupt_ends(stage: &mut Stage) -> Verdict {
     }
 }
 
+/// What handlers of interrupts did and may not fail.
+static FAILED_IN_HANDLER: AtomicU32 = AtomicU32::new(0);
+
+fn note(result: Result<(), Exception>) {
+    if result.is_err() {
+        FAILED_IN_HANDLER.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Whether an interrupt by level comes again after its end: that of the console, which has
 /// nothing to send, at an input of the I/O APIC that takes it so.
 fn level_comes_again() -> bool {
@@ -216,8 +232,9 @@ fn level_comes_again() -> bool {
     const CONSOLE_ENTRY: u64 = 0x10 + 2 * 4;
     const LEVEL: u64 = 1 << 15;
     const MASKED: u64 = 1 << 16;
-    /// The console asks for an interrupt: the transmitter is empty. OUT2 of its Modem
+    /// The console's Interrupt Enable Register: it asks for one if the transmitter is empty. OUT2 of its Modem
     /// Control Register connects that.
+    const CONSOLE_ENABLE: u16 = 0x3f9;
     const TRANSMITTER_EMPTY: u32 = 1 << 1;
     const MODEM_CONTROL: u16 = 0x3fc;
     const OUT2: u32 = 1 << 3;
@@ -229,7 +246,10 @@ fn level_comes_again() -> bool {
         probe::write(select, Width::Four, CONSOLE_ENTRY).is_ok()
             && probe::write(window, Width::Four, value).is_ok()
     };
-    interrupt_ends::end_them(How::ByWordOfConsole);
+    interrupt_ends::end_them(Ends {
+        after: || note(probe::write_port(CONSOLE_ENABLE, Width::One, 0)),
+        ..Ends::BY_WORD
+    });
     let is_set = set_entry(LEVEL | u64::from(LEVEL_VECTOR))
         && probe::write_port(MODEM_CONTROL, Width::One, OUT2).is_ok();
     let comes = || {

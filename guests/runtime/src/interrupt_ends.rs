@@ -3,10 +3,11 @@
 //! The word belongs to the boot processor. While it is used, no other may take interrupts.
 //! [Linux, Documentation/virt/kvm/x86/msr.rst, MSR_KVM_EOI_EN]
 
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::probe::{self, Width};
-use crate::{Exception, apic};
+use spin::Mutex;
+
+use crate::{Exception, apic, probe};
 
 /// MSR_KVM_EOI_EN: the word's address, and bit 0 to use it.
 pub const REGISTER: u32 = 0x4b56_4d04;
@@ -15,7 +16,7 @@ const ENABLED: u64 = 1 << 0;
 const OFFERED: u32 = 1 << 0;
 
 static WORD: AtomicU32 = AtomicU32::new(0);
-static HOW: AtomicU8 = AtomicU8::new(How::ByWriting as u8);
+static ENDS: Mutex<Ends> = Mutex::new(Ends::BY_WRITING);
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Asks for offers.
@@ -34,27 +35,34 @@ pub fn finish() -> Result<(), Exception> {
     probe::write_msr(REGISTER, 0)
 }
 
-/// How an interrupt ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// By writing EOI, whatever is offered.
-    ByWriting = 0,
-    /// By the word, where that is offered.
-    ByWord = 1,
-    /// The same, after the word was named again.
-    NamedAgain = 2,
-    /// The same, after it was given up: the offer is gone.
-    GivenUp = 3,
-    /// By the word, and then the console asks for no interrupt any more.
-    ByWordOfConsole = 4,
+/// How interrupts end.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// By the word, where that is offered; else by writing EOI, whatever is offered.
+    pub by_word: bool,
+    /// Called before each end, in the handler.
+    pub before: fn(),
+    /// And behind it.
+    pub after: fn(),
 }
 
-/// The console's Interrupt Enable Register.
-pub const CONSOLE_ENABLE: u16 = 0x3f9;
+impl Ends {
+    /// By writing EOI, and nothing else.
+    pub const BY_WRITING: Self = Self {
+        by_word: false,
+        before: || (),
+        after: || (),
+    };
+    /// By the word, and nothing else.
+    pub const BY_WORD: Self = Self {
+        by_word: true,
+        ..Self::BY_WRITING
+    };
+}
 
-/// How interrupts end from now on.
-pub fn end_them(how: How) {
-    HOW.store(how as u8, Ordering::Relaxed);
+/// How interrupts end from now on. To be called with interrupts off.
+pub fn end_them(ends: Ends) {
+    *ENDS.lock() = ends;
 }
 
 /// How many interrupts ended by the word.
@@ -74,22 +82,13 @@ pub fn set_word(value: u32) {
 
 /// Ends the interrupt that is in service.
 pub(crate) fn end() {
-    let how = HOW.load(Ordering::Relaxed);
-    let written = match how {
-        how if how == How::NamedAgain as u8 => begin(),
-        how if how == How::GivenUp as u8 => finish(),
-        _ => Ok(()),
-    };
-    debug_assert!(written.is_ok(), "the register takes what it took before");
-    let is_taken =
-        how != How::ByWriting as u8 && WORD.fetch_and(!OFFERED, Ordering::Relaxed) & OFFERED != 0;
+    let ends = *ENDS.lock();
+    (ends.before)();
+    let is_taken = ends.by_word && WORD.fetch_and(!OFFERED, Ordering::Relaxed) & OFFERED != 0;
     if is_taken {
         COUNT.fetch_add(1, Ordering::Relaxed);
     } else {
         apic::end_of_interrupt();
     }
-    if how == How::ByWordOfConsole as u8 {
-        let written = probe::write_port(CONSOLE_ENABLE, Width::One, 0);
-        debug_assert!(written.is_ok(), "the guest has a console");
-    }
+    (ends.after)();
 }

@@ -17,7 +17,8 @@ const OFFERED: u8 = 1 << 3;
 pub(super) const OFFER: u8 = 1;
 pub(super) const NO_OFFER: u8 = 0;
 
-/// What is held for one virtual processor. It costs one comparison where there is nothing.
+/// What is held for one virtual processor. Where there is nothing, looking costs a
+/// comparison.
 #[derive(Debug)]
 pub(super) struct Held {
     /// What of it there is.

@@ -206,7 +206,7 @@ fn forged_handles_are_refused_beside_a_victim() {
 }
 
 #[test]
-#[ignore = "37 boxes, three minutes; run by .ci/deep matrix"]
+#[ignore = "37 boxes, a minute and a half; one attack is always run alone, all by .ci/deep matrix"]
 fn every_attack_meets_its_gate_beside_a_victim() {
     let mut failed = Vec::new();
     for &(name, gate) in ATTACKS {

@@ -214,7 +214,7 @@ fn a_halt_stops_the_guests_of_that_device_alone() {
 }
 
 #[test]
-#[ignore = "a box for each of 17 faults, two minutes; run by .ci/deep matrix"]
+#[ignore = "17 boxes, two minutes; one is always run, all by .ci/deep matrix"]
 fn every_fault_stays_with_the_guests_of_its_device() {
     let mut failed = Vec::new();
     for &each in FAULTS {

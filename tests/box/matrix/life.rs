@@ -16,7 +16,7 @@ const TIMES: u64 = 100;
 /// A guest that triple-faults and is started again by Weir, as often as Weir does that: when all
 /// is over nothing is taken that was free before.
 #[test]
-#[ignore = "a hundred guests and more, half a minute; run by .ci/deep matrix"]
+#[ignore = "a hundred lives and more, half a minute; run by .ci/deep matrix"]
 fn a_guest_that_resets_itself_loses_nothing() {
     let config = Config::new()
         .guest(
@@ -119,7 +119,7 @@ fn a_guest_can_be_destroyed_in_the_middle_of_its_work() {
 }
 
 #[test]
-#[ignore = "a hundred guests, a minute; run by .ci/deep matrix"]
+#[ignore = "a hundred lives, a minute; five are always run, all by .ci/deep matrix"]
 fn a_guest_destroyed_a_hundred_times_leaves_nothing_behind() {
     destroyed("many-lives", TIMES);
 }
