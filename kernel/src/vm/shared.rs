@@ -336,7 +336,7 @@ impl Place {
     pub fn processor_of(&self, vdsa: usize, vector: usize) -> Option<usize> {
         let line = self.vdsas.get(vdsa)?.lines.get(vector)?;
         let (vcpu, _) = line.route()?;
-        self.vcpus.get(vcpu).map(VcpuDoor::processor)
+        self.doors().nth(vcpu).map(VcpuDoor::processor)
     }
 
     /// A batch of Weir's own, of `vdsa`, has ended. The first virtual processor looks
@@ -465,6 +465,10 @@ mod tests {
         assert_eq!(place.processor_of(1, 3), Some(7));
         place.vdsas[1].lines[3].connect(Some((0, 0x51)));
         assert_eq!(place.processor_of(1, 3), Some(4));
+        // One that another guest had here: its processor is not this guest's.
+        place.vcpus[2].open(6);
+        place.vdsas[1].lines[3].connect(Some((2, 0x51)));
+        assert_eq!(place.processor_of(1, 3), None);
         for (vdsa, vector) in [(0, 3), (1, 2), (MAX_VDSAS, 3), (1, MAX_VECTORS)] {
             assert_eq!(place.processor_of(vdsa, vector), None, "{vdsa}, {vector}");
         }
